@@ -1,0 +1,3 @@
+//! Linesight serves ONNX models and answers every item inside a latency budget.
+
+pub mod types;

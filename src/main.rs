@@ -1,0 +1,2 @@
+//! Parse, configure, build, run, exit code.
+fn main() {}
