@@ -104,14 +104,35 @@ mod tests {
         assert!(clone.is_requested());
     }
 
+    const CHILD: &str = "LINESIGHT_TEST_SIGNALS";
+
+    /// Signals are the whole process's, so they are tried in one of its own: this test program,
+    /// started again with a variable set.
     #[tokio::test]
     #[expect(unsafe_code, reason = "a process can send itself a signal by no safe call")]
-    async fn a_signal_asks_for_the_end() {
+    async fn child() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
         let shutdown = Shutdown::new();
-        let watcher = tokio::spawn(watch_signals(shutdown.clone()).unwrap());
-        // SAFETY: the handler is installed, so the signal reaches it and ends nothing.
-        assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0);
+        let _watcher = tokio::spawn(watch_signals(shutdown.clone()).unwrap());
+        // SAFETY: the handlers are installed, so the signal reaches them and ends nothing.
+        let send = |signal| assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
+        send(libc::SIGTERM);
         shutdown.requested().await;
-        watcher.abort();
+        println!("ORDERLY");
+        send(libc::SIGINT);
+        std::future::pending::<()>().await;
+    }
+
+    #[test]
+    fn the_first_signal_asks_for_the_end_and_the_second_does_not() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "shutdown::tests::child", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("ORDERLY"), "{output:?}");
+        assert_eq!(output.status.code(), Some(EXIT_FORCED));
     }
 }
