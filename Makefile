@@ -1,0 +1,60 @@
+# One command for each thing one does here. Every target can be run again at any time, and does
+# nothing where nothing is to be done. CI runs `make lint` and `make test` and nothing else.
+
+CARGO ?= cargo
+PYTHON ?= python3
+# For the program: make serve ARGS="--data 0.0.0.0:8080"
+ARGS ?=
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup runtime build serve test lint bench clean
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## See that cmake, nasm, a C compiler and Python are there (as root: install them)
+	@scripts/setup
+
+runtime: setup ## Fetch ONNX Runtime, pinned by digest, into .runtime/
+	@scripts/fetch-onnxruntime
+
+build: setup ## Build the release binary
+	$(CARGO) build --release --locked
+
+serve: runtime build ## Build everything and serve the models in models/
+	target/release/linesight serve $(ARGS)
+
+test: runtime .venv/.stamp ## Run every test, the real Prometheus and Python clients included
+	@scripts/setup --with-prometheus
+	$(CARGO) build --locked
+	$(CARGO) test --locked
+
+lint: setup ## Check formatting, lints, documentation and licences
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(CARGO) deny --log-level error check licenses bans sources; \
+	else \
+	    echo "lint: cargo-deny is not installed; licences and sources not checked"; \
+	fi
+
+bench: runtime ## Run the micro-benchmarks
+	$(CARGO) bench --locked
+
+clean: ## Remove everything that make made
+	$(CARGO) clean --quiet
+	rm -rf .venv .runtime
+
+# The Python of the tests. Rebuilt from nothing when the requirements change, so that what is
+# installed is what is listed.
+.venv/.stamp: $(wildcard tests/requirements.txt) | setup
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	@if [ -f tests/requirements.txt ]; then \
+	    echo ".venv/bin/pip install -r tests/requirements.txt"; \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt; \
+	fi
+	@touch $@
