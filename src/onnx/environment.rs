@@ -62,7 +62,6 @@ impl Environment {
     }
 
     /// What sessions are built on.
-    #[expect(dead_code, reason = "sessions come next")]
     pub(in crate::onnx) fn runtime(&self) -> &ort::environment::Environment {
         &self.runtime
     }

@@ -1,0 +1,41 @@
+//! The model repository on disk: what is there, what of it is to be served, whether it is sound.
+//!
+//! Scan -> plan -> read, and for people check and init:
+//! - [`scan`] walks the tree and reads no model: which models, which versions, in which layout.
+//! - [`plan`] is pure: which of those versions are to be loaded, by the key `serve`.
+//! - [`read_version`] reads every byte of one version once, verifies it against its seal and checks
+//!   what it says; [`SealedPackage`] holds the only bytes that are used from then on.
+//! - [`check`] does all of this for a whole tree and returns every complaint with its place.
+//! - [`scaffold`] writes the first `package.toml` and `model.toml` of a model.
+//!
+//! Promises: only regular files are read, never more than [`Limits`] allows, and a pipe or device
+//! does not block; what is wrong with one model does not touch another; a key that is not known is
+//! an error. No model is run here and ONNX is not understood: that begins with loading.
+
+mod card;
+mod check;
+mod complaint;
+mod document;
+mod error;
+mod files;
+mod golden;
+mod hugging_face;
+mod init;
+mod manifest;
+mod model_config;
+mod package;
+mod plan;
+mod scan;
+
+pub use card::{Card, SealedFile};
+pub use check::{Checked, check};
+pub use complaint::Complaint;
+pub use error::{PackageError, RepositoryError};
+pub use files::Limits;
+pub use golden::{Expected, ExpectedVerdict, GoldenSample};
+pub use init::{Scaffold, TensorSignature, scaffold, write_new};
+pub use manifest::{Manifest, Outputs, Task, Tolerance};
+pub use model_config::{Device, ModelConfig, Runtime};
+pub use package::{SealedPackage, read_version};
+pub use plan::{Plan, plan};
+pub use scan::{Found, FoundModel, FoundVersion, Layout, scan};
