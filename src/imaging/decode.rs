@@ -69,7 +69,23 @@ impl JpegDecoder {
         }
     }
 
+    /// Replaces the decoder after a failure: libjpeg-turbo 3.1 leaves one that failed in a header
+    /// halfway through it, and every later image then has "two starts".
     fn decompress(
+        &mut self,
+        bytes: &[u8],
+        format: turbojpeg::PixelFormat,
+        sides: (usize, usize),
+        pixels: &mut [u8],
+    ) -> Result<(), ImageError> {
+        let result = self.try_decompress(bytes, format, sides, pixels);
+        if result.is_err() {
+            *self = Self::new();
+        }
+        result
+    }
+
+    fn try_decompress(
         &mut self,
         bytes: &[u8],
         format: turbojpeg::PixelFormat,

@@ -13,6 +13,14 @@ FILTERS = {
 }
 
 
+def resized(image: Image.Image, size: tuple, filter: Image.Resampling) -> Image.Image:
+    """Image.resize, rows first. All releases up to Pillow 12 do so; 13.0 does columns first where
+    that is less work (tall images), which moves 15 to 20 % of the values by one level."""
+    if filter != Image.Resampling.NEAREST:
+        image = image.resize((size[0], image.height), filter)
+    return image.resize(size, filter)
+
+
 def upright(image: Image.Image) -> Image.Image:
     """exif_transpose, where broken EXIF and an orientation given only in XMP count as none."""
     image.load()
@@ -36,13 +44,13 @@ def tensor(data: bytes, spec: dict) -> np.ndarray:
     filter = FILTERS[resize["filter"]]
     size = resize["size"]
     if resize["mode"] == "stretch":
-        image = image.resize((size[1], size[0]), filter)
+        image = resized(image, (size[1], size[0]), filter)
     elif resize["mode"] == "shortest":
         # torchvision.transforms.functional.resize with an int.
         n = size if isinstance(size, int) else size[0]
         short, long = sorted(image.size)
         other = int(n * long / short)
-        image = image.resize((n, other) if image.width <= image.height else (other, n), filter)
+        image = resized(image, (n, other) if image.width <= image.height else (other, n), filter)
     else:
         # As in YOLO pipelines.
         ratio = min(size[1] / image.width, size[0] / image.height)
@@ -50,7 +58,7 @@ def tensor(data: bytes, spec: dict) -> np.ndarray:
         fill = resize["fill"]
         canvas = Image.new(image.mode, (size[1], size[0]), fill if image.mode == "L" else (fill,) * 3)
         at = ((size[1] - width) // 2, (size[0] - height) // 2)
-        canvas.paste(image.resize((width, height), filter), at)
+        canvas.paste(resized(image, (width, height), filter), at)
         image = canvas
     crop = spec.get("crop", "none")
     if crop != "none":
