@@ -1,0 +1,282 @@
+//! A package's preprocessing, checked, and the normalisation of pixels into a row of a batch.
+
+use thiserror::Error;
+
+use super::{
+    geometry::{Size, Target},
+    spec::{
+        Alpha, Colour, Crop, Decode, Filter, Layout, OneOrMore, OrientationSource, PreprocessSpec,
+        ResizeMode, ResizeSpec,
+    },
+    workspace::Pixels,
+};
+
+/// The longest side a model's input may have. Four times what any vision model in the field takes;
+/// it keeps every output below the default limit on pixels.
+const MAX_SIDE: u32 = 4096;
+
+/// One thing wrong with a `[preprocess]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("preprocess.{key}: {problem}")]
+pub struct PreprocessError {
+    /// The key, such as `resize.size`.
+    pub key: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+/// How images become a model's input. Immutable; shared by all threads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preprocess {
+    target: Target,
+    filter: Filter,
+    colour: Colour,
+    layout: Layout,
+    alpha: Alpha,
+    orientation: OrientationSource,
+    /// One byte a channel, for the margins of a letterbox.
+    fill: Vec<u8>,
+    /// For each channel, what each value of 0 to 255 becomes. Always finite.
+    levels: Vec<[f32; 256]>,
+}
+
+impl Preprocess {
+    /// Checks a table.
+    ///
+    /// # Errors
+    /// Every complaint there is, not only the first; each names its key.
+    pub fn from_spec(spec: PreprocessSpec) -> Result<Self, Vec<PreprocessError>> {
+        let mut complaints = Complaints::default();
+        if spec.decode == Decode::Scaled {
+            complaints.add("decode", "\"scaled\" is not available yet; use \"full\"");
+        }
+        let target = check_target(&spec.resize, spec.crop, &mut complaints);
+        check_filter(&spec.resize, &mut complaints);
+        let fill = check_fill(&spec, &mut complaints);
+        let levels = check_levels(&spec, &mut complaints);
+        let PreprocessSpec { colour, layout, orientation, alpha, resize, .. } = spec;
+        match (target, complaints.0) {
+            (Some(target), complaints) if complaints.is_empty() => Ok(Self {
+                target,
+                filter: resize.filter,
+                colour,
+                layout,
+                alpha,
+                orientation,
+                fill,
+                levels,
+            }),
+            (_, complaints) => Err(complaints),
+        }
+    }
+
+    /// Channels and their order.
+    #[must_use]
+    pub fn colour(&self) -> Colour {
+        self.colour
+    }
+
+    /// Order of the dimensions.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The shape of one row without its batch dimension: channels, height, width, or for NHWC
+    /// height, width, channels.
+    #[must_use]
+    pub fn output_shape(&self) -> [usize; 3] {
+        let Size { width, height } = self.target.output();
+        let (width, height) = (width as usize, height as usize);
+        let channels = usize::from(self.colour.channels());
+        match self.layout {
+            Layout::Nchw => [channels, height, width],
+            Layout::Nhwc => [height, width, channels],
+        }
+    }
+
+    /// How many values a row has: the product of [`Self::output_shape`].
+    #[must_use]
+    pub fn row_len(&self) -> usize {
+        self.output_shape().iter().product()
+    }
+
+    /// Normalises `pixels` into one row of a batch: each value becomes
+    /// `(value * scale - mean) / std`, computed in f64 and rounded once.
+    ///
+    /// # Panics
+    /// If `row` is not [`Self::row_len`] long, or `pixels` were made by other preprocessing.
+    pub fn write_row(&self, pixels: &Pixels, row: &mut [f32]) {
+        assert_eq!(row.len(), self.row_len(), "a row has room for exactly one image");
+        assert_eq!(pixels.data().len(), row.len(), "pixels come from the same preprocessing");
+        let data = pixels.data();
+        match (self.layout, self.levels.as_slice()) {
+            (_, [levels]) => {
+                for (value, &level) in row.iter_mut().zip(data) {
+                    *value = levels[usize::from(level)];
+                }
+            }
+            (Layout::Nchw, all) => {
+                let n_pixels = row.len() / all.len();
+                for (channel, (plane, levels)) in
+                    row.chunks_exact_mut(n_pixels).zip(all).enumerate()
+                {
+                    let of_channel = data.iter().skip(channel).step_by(all.len());
+                    for (value, &level) in plane.iter_mut().zip(of_channel) {
+                        *value = levels[usize::from(level)];
+                    }
+                }
+            }
+            (Layout::Nhwc, all) => {
+                for (to, from) in row.chunks_exact_mut(all.len()).zip(data.chunks_exact(all.len()))
+                {
+                    for ((value, &level), levels) in to.iter_mut().zip(from).zip(all) {
+                        *value = levels[usize::from(level)];
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn target(&self) -> Target {
+        self.target
+    }
+
+    pub(super) fn filter(&self) -> Filter {
+        self.filter
+    }
+
+    pub(super) fn fill(&self) -> &[u8] {
+        &self.fill
+    }
+
+    pub(super) fn follows_exif(&self) -> bool {
+        self.orientation == OrientationSource::Exif
+    }
+
+    pub(super) fn refuses_alpha(&self) -> bool {
+        self.alpha == Alpha::Refuse
+    }
+}
+
+#[derive(Default)]
+struct Complaints(Vec<PreprocessError>);
+
+impl Complaints {
+    fn add(&mut self, key: &'static str, problem: impl Into<String>) {
+        self.0.push(PreprocessError { key, problem: problem.into() });
+    }
+}
+
+fn check_target(resize: &ResizeSpec, crop: Crop, complaints: &mut Complaints) -> Option<Target> {
+    let mode = resize.mode;
+    let size = match (mode, resize.size.as_slice()) {
+        (ResizeMode::Shortest, &[side]) => Size { width: side, height: side },
+        (ResizeMode::Shortest, _) => {
+            complaints.add("resize.size", "mode \"shortest\" takes one number, such as 256");
+            return None;
+        }
+        (ResizeMode::Stretch | ResizeMode::Letterbox, &[height, width]) => Size { width, height },
+        (ResizeMode::Stretch | ResizeMode::Letterbox, _) => {
+            complaints.add("resize.size", "takes [height, width], such as [224, 224]");
+            return None;
+        }
+    };
+    let fits = |it: u32| (1..=MAX_SIDE).contains(&it);
+    if !(fits(size.width) && fits(size.height)) {
+        complaints.add("resize.size", format!("each side must be 1 to {MAX_SIDE}"));
+    }
+    match (mode, crop) {
+        (ResizeMode::Shortest, Crop::None) => complaints.add(
+            "crop",
+            "mode \"shortest\" gives images of many sizes; add { centre = [height, width] }",
+        ),
+        (ResizeMode::Letterbox, Crop::Centre(_)) => {
+            complaints.add("crop", "a letterbox already has its size; use \"none\"");
+        }
+        (ResizeMode::Stretch | ResizeMode::Shortest, Crop::Centre([height, width])) => {
+            if height == 0 || width == 0 || height > size.height || width > size.width {
+                complaints.add("crop", "each side must be 1 to that of resize.size");
+            }
+        }
+        (ResizeMode::Stretch | ResizeMode::Letterbox, Crop::None) => {}
+    }
+    Some(Target { mode, size, crop })
+}
+
+fn check_filter(resize: &ResizeSpec, complaints: &mut Complaints) {
+    match (resize.filter, resize.antialias) {
+        (Filter::Nearest, Some(true)) => {
+            complaints.add("resize.antialias", "filter \"nearest\" has none; use false");
+        }
+        (Filter::Bilinear | Filter::Bicubic | Filter::Lanczos, Some(false)) => complaints.add(
+            "resize.antialias",
+            "false is only available with filter \"nearest\"; train with Pillow's resize, or with \
+             torchvision's antialias=True",
+        ),
+        (Filter::Nearest, _) | (Filter::Bilinear | Filter::Bicubic | Filter::Lanczos, _) => {}
+    }
+}
+
+fn check_fill(spec: &PreprocessSpec, complaints: &mut Complaints) -> Vec<u8> {
+    let channels = usize::from(spec.colour.channels());
+    let fill = spec.resize.fill.as_ref().map(OneOrMore::as_slice);
+    match (spec.resize.mode, fill) {
+        (ResizeMode::Letterbox, Some(&[grey])) => return vec![grey; channels],
+        (ResizeMode::Letterbox, Some(all)) if all.len() == channels => return all.to_vec(),
+        (ResizeMode::Letterbox, _) => complaints.add(
+            "resize.fill",
+            format!("mode \"letterbox\" needs one number of 0 to 255, or {channels} of them"),
+        ),
+        (ResizeMode::Stretch | ResizeMode::Shortest, Some(_)) => {
+            complaints.add("resize.fill", "only mode \"letterbox\" has margins to fill");
+        }
+        (ResizeMode::Stretch | ResizeMode::Shortest, None) => {}
+    }
+    vec![0; channels]
+}
+
+fn check_levels(spec: &PreprocessSpec, complaints: &mut Complaints) -> Vec<[f32; 256]> {
+    let before = complaints.0.len();
+    let channels = usize::from(spec.colour.channels());
+    if !(spec.scale.is_finite() && spec.scale > 0.0) {
+        complaints.add("scale", "must be a number above 0, such as 0.00392156862745098 (1/255)");
+    }
+    for (key, list) in [("mean", &spec.mean), ("std", &spec.std)] {
+        if list.len() != channels {
+            let n = list.len();
+            complaints.add(key, format!("has {n} numbers, the colour has {channels} channels"));
+        }
+    }
+    if !spec.mean.iter().all(|it| it.is_finite()) {
+        complaints.add("mean", "must be finite");
+    }
+    if !spec.std.iter().all(|it| it.is_finite() && *it > 0.0) {
+        complaints.add("std", "must be above 0");
+    }
+    if complaints.0.len() > before {
+        return Vec::new();
+    }
+    let levels: Vec<[f32; 256]> = spec
+        .mean
+        .iter()
+        .zip(&spec.std)
+        .map(|(mean, std)| {
+            let mut value = 0.0;
+            [(); 256].map(|()| {
+                let level = (value * spec.scale - mean) / std;
+                value += 1.0;
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "rounding to the model's type is the point; infinities are refused"
+                )]
+                let level = level as f32;
+                level
+            })
+        })
+        .collect();
+    if !levels.iter().flatten().all(|it| it.is_finite()) {
+        complaints.add("std", "is so small that values overflow");
+    }
+    levels
+}

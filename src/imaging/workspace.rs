@@ -1,0 +1,151 @@
+//! What one thread keeps from image to image, and the whole way from bytes to pixels.
+
+use super::{
+    decode::{JpegDecoder, decode_png},
+    error::ImageError,
+    exif::Orientation,
+    geometry::Size,
+    header::{Limits, Source},
+    orient,
+    preprocess::Preprocess,
+    resize::{Input, Scaler, room_in},
+    spec::Colour,
+};
+
+/// Buffers up to this size are kept for the next image: enough for 5 megapixels of RGB. Without a
+/// bound, one large image would hold its memory in every thread for ever.
+const KEEP_BYTES: usize = 16 << 20;
+
+/// What one thread needs to decode and resize; decoder and buffers are reused from image to image.
+#[derive(Debug)]
+pub struct Workspace {
+    jpeg: JpegDecoder,
+    scaler: Scaler,
+    /// The image as stored, in the model's channel order.
+    decoded: Vec<u8>,
+    /// The image turned upright, where it was not.
+    upright: Vec<u8>,
+    /// The image in its own channels, where those are not the model's.
+    raw: Vec<u8>,
+}
+
+/// An image ready to be normalised: after decoding, orientation, colour conversion, resize and crop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pixels {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes a pixel: 3, in the order of the package's `colour`, or 1.
+    pub channels: u8,
+    /// Always `width * height * channels` long.
+    data: Vec<u8>,
+}
+
+impl Pixels {
+    /// Row by row from the top, channels interleaved.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+/// Where the pixels of an image go, and which.
+pub(super) struct Canvas<'a> {
+    /// The model's channels.
+    pub(super) colour: Colour,
+    /// Columns times rows, as stored, times the channels of the model's colour.
+    pub(super) decoded: &'a mut [u8],
+    /// Room for other channels, to be used through [`room_in`].
+    pub(super) raw: &'a mut Vec<u8>,
+}
+
+impl Workspace {
+    /// An empty workspace; buffers come with the first image.
+    ///
+    /// # Panics
+    /// If there is no memory for the few kilobytes of a JPEG decoder.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            jpeg: JpegDecoder::new(),
+            scaler: Scaler::default(),
+            decoded: Vec::new(),
+            upright: Vec::new(),
+            raw: Vec::new(),
+        }
+    }
+
+    /// Decodes an image and brings it to the size and channels the model takes.
+    ///
+    /// # Errors
+    /// What [`super::inspect`] refuses, damaged or incomplete data, and what `preprocess` does not
+    /// accept. After an error the workspace is as good as new.
+    pub fn prepare(
+        &mut self,
+        bytes: &[u8],
+        preprocess: &Preprocess,
+        limits: &Limits,
+    ) -> Result<Pixels, ImageError> {
+        let result = self.prepare_keeping(bytes, preprocess, *limits);
+        for buffer in [&mut self.decoded, &mut self.upright, &mut self.raw] {
+            if buffer.capacity() > KEEP_BYTES {
+                *buffer = Vec::new();
+            }
+        }
+        self.scaler.shrink(KEEP_BYTES);
+        result
+    }
+
+    fn prepare_keeping(
+        &mut self,
+        bytes: &[u8],
+        preprocess: &Preprocess,
+        limits: Limits,
+    ) -> Result<Pixels, ImageError> {
+        let source = Source::read(bytes, limits)?;
+        let orientation =
+            if preprocess.follows_exif() { source.orientation() } else { Orientation::UPRIGHT };
+        let (width, height) = source.size();
+        let size = if orientation.swaps_sides() {
+            Size { width: height, height: width }
+        } else {
+            Size { width, height }
+        };
+        let plan = preprocess.target().plan(size, limits)?;
+
+        let channels = preprocess.colour().channels();
+        let n = width as usize * height as usize * usize::from(channels);
+        let decoded = room_in(&mut self.decoded, n);
+        let canvas = Canvas { colour: preprocess.colour(), decoded, raw: &mut self.raw };
+        match &source {
+            Source::Jpeg(head) => {
+                self.jpeg.decode(bytes, head, limits, canvas)?;
+            }
+            Source::Png(head) if head.has_alpha && preprocess.refuses_alpha() => {
+                return Err(ImageError::Unsupported {
+                    what: "a PNG with transparency",
+                    instead: "flatten it onto the background the model was trained with",
+                });
+            }
+            Source::Png(head) => decode_png(bytes, head, canvas)?,
+        }
+        let mut data = &self.decoded[..n];
+        if orientation != Orientation::UPRIGHT {
+            let upright = room_in(&mut self.upright, n);
+            let stored = (width as usize, height as usize);
+            orient::turn(data, stored, usize::from(channels), orientation, upright);
+            data = upright;
+        }
+        let input = Input { data, size, fill: preprocess.fill() };
+        let data = self.scaler.run(input, plan, preprocess.filter());
+        let Size { width, height } = plan.output;
+        Ok(Pixels { width, height, channels, data })
+    }
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,140 @@
+//! Our pixels against those Pillow makes of the same bytes under the same `[preprocess]` table.
+//!
+//! `tests/images/make.py` makes images and tensors into `target/test-images` with the Python named by
+//! `LINESIGHT_TEST_PYTHON` (default `.venv/bin/python`, made from `tests/requirements.txt`).
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use linesight::imaging::{
+    Filter, ImageError, Limits, Pixels, Preprocess, PreprocessSpec, Workspace, inspect,
+};
+use serde::Deserialize;
+
+/// What the golden samples of a package allow; see design, section 6.
+const MAX_DIFFERENCE: u8 = 1;
+const MAX_MEAN: f64 = 0.15;
+/// What ours differ by in fact. Wider only for Lanczos, whose negative lobes add up two roundings.
+const USUAL_MEAN: f64 = 0.005;
+const MAX_DIFFERENCE_LANCZOS: u8 = 2;
+
+/// The folder of test images, made once a process.
+pub(crate) static IMAGES: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-images");
+    let done = python().arg("tests/images/make.py").arg(&folder).output().unwrap();
+    assert!(done.status.success(), "make.py: {}", String::from_utf8_lossy(&done.stderr));
+    folder
+});
+
+/// The Python that has Pillow, in the repository root.
+pub(crate) fn python() -> Command {
+    let named = env::var_os("LINESIGHT_TEST_PYTHON");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join(named.unwrap_or_else(|| ".venv/bin/python".into()));
+    assert!(
+        python.exists(),
+        "no Python with Pillow at {}: run `python3 -m venv .venv && .venv/bin/pip install -r \
+         tests/requirements.txt`, or name one by LINESIGHT_TEST_PYTHON",
+        python.display()
+    );
+    let mut command = Command::new(python);
+    command.current_dir(root).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+#[derive(Deserialize)]
+struct Case {
+    image: String,
+    spec: PreprocessSpec,
+    /// The file of expected bytes, or nothing where the image must be refused.
+    tensor: Option<String>,
+    #[serde(default)]
+    exact: bool,
+    code: Option<String>,
+}
+
+fn cases() -> Vec<Case> {
+    let text = fs::read(IMAGES.join("manifest.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn prepare(workspace: &mut Workspace, case: &Case) -> Result<Pixels, ImageError> {
+    let bytes = fs::read(IMAGES.join(&case.image)).unwrap();
+    let preprocess = Preprocess::from_spec(case.spec.clone()).unwrap();
+    workspace.prepare(&bytes, &preprocess, &Limits::default())
+}
+
+#[test]
+fn pixels_are_those_of_pillow() {
+    // One workspace for all: no image may leave a trace in the next.
+    let mut workspace = Workspace::new();
+    let (mut complaints, mut worst_mean, mut n) = (Vec::new(), 0.0_f64, 0);
+    for case in cases() {
+        let Some(expected) = &case.tensor else { continue };
+        n += 1;
+        let name = format!("{} under {:?} {:?}", case.image, case.spec.colour, case.spec.resize);
+        let pixels = match prepare(&mut workspace, &case) {
+            Ok(pixels) => pixels,
+            Err(error) => {
+                complaints.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let expected = fs::read(IMAGES.join(expected)).unwrap();
+        let (max, mean) = difference(pixels.data(), &expected);
+        worst_mean = worst_mean.max(mean);
+        let lanczos = case.spec.resize.filter == Filter::Lanczos;
+        let allowed = match (case.exact, lanczos) {
+            (true, _) => (0, 0.0),
+            (false, true) => (MAX_DIFFERENCE_LANCZOS, MAX_MEAN),
+            (false, false) => (MAX_DIFFERENCE, USUAL_MEAN),
+        };
+        if max > allowed.0 || mean > allowed.1 {
+            complaints.push(format!("{name}: max {max}, mean {mean:.4}"));
+        }
+    }
+    println!("{n} tensors compared, worst mean {worst_mean:.4}");
+    assert!(complaints.is_empty(), "{n} tensors, bad:\n{}", complaints.join("\n"));
+    assert!(n > 150, "only {n} tensors were compared");
+}
+
+#[test]
+fn what_would_need_a_guess_is_refused_by_code() {
+    let mut workspace = Workspace::new();
+    let mut n = 0;
+    for case in cases() {
+        let Some(code) = &case.code else { continue };
+        n += 1;
+        match prepare(&mut workspace, &case) {
+            Ok(_pixels) => panic!("{} was decoded", case.image),
+            Err(error) => assert_eq!(error.code(), code, "{}: {error}", case.image),
+        }
+    }
+    assert!(n > 20, "only {n} images were refused");
+}
+
+#[test]
+fn the_header_alone_stops_what_is_too_large() {
+    for name in ["bomb-65535.jpg", "bomb-50k.png"] {
+        let bytes = fs::read(IMAGES.join(name)).unwrap();
+        let error = inspect(&bytes, &Limits::default()).unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge { limit: 24_000_000, .. }), "{name}: {error}");
+    }
+    let bytes = fs::read(IMAGES.join("odd-420.jpg")).unwrap();
+    let header = inspect(&bytes, &Limits { max_pixels: 1023 * 517 }).unwrap();
+    assert_eq!((header.width, header.height), (1023, 517));
+    assert!(inspect(&bytes, &Limits { max_pixels: 1023 * 517 - 1 }).is_err());
+}
+
+/// The largest and the mean difference.
+fn difference(ours: &[u8], theirs: &[u8]) -> (u8, f64) {
+    assert_eq!(ours.len(), theirs.len(), "sizes differ");
+    let differences = || ours.iter().zip(theirs).map(|(a, b)| a.abs_diff(*b));
+    let sum: f64 = differences().map(f64::from).sum();
+    let n = f64::from(u32::try_from(ours.len()).unwrap());
+    (differences().max().unwrap_or(0), sum / n)
+}
