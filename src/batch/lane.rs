@@ -1,0 +1,169 @@
+//! A lane: one OS thread that decodes and runs, one thing at a time, on one core token.
+//!
+//! It opens a version on first use and keeps it, with the buffers its rows are gathered in. A panic
+//! in a decoder or a runtime fails the items in hand, never the lane.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak, mpsc::Receiver},
+};
+
+use super::{
+    core::{Assignment, Core, RunItem, RunResult},
+    error::BatchError,
+    executor::{ExecuteError, Executor},
+    gather::{self, Rows},
+    job::BatchKey,
+    runtime::ModelRuntime,
+    scheduler::{ItemKey, LaneKey, ModelKey},
+};
+use crate::{
+    imaging::{Pixels, Workspace},
+    types::{Instant, NamedTensor},
+};
+
+/// The lane's own state; nothing of it is shared.
+struct Lane {
+    key: LaneKey,
+    core: Arc<Core>,
+    workspace: Workspace,
+    open: HashMap<ModelKey, Opened>,
+}
+
+/// A version this lane has opened.
+struct Opened {
+    /// Gone when the version has been dropped: then it is closed here too.
+    model: Weak<ModelRuntime>,
+    executor: Box<dyn Executor>,
+    /// Where pictures are gathered; grows to the largest run and is used again.
+    rows: Rows,
+}
+
+/// Body of a lane's thread: works until the channel is closed.
+pub(super) fn run(key: LaneKey, core: Arc<Core>, work: &Receiver<Assignment>) {
+    let mut lane = Lane { key, core, workspace: Workspace::new(), open: HashMap::new() };
+    while let Ok(first) = work.recv() {
+        let mut next = Some(first);
+        while let Some(assignment) = next {
+            next = lane.carry_out(assignment);
+        }
+        lane.open.retain(|_, it| it.model.strong_count() > 0);
+    }
+}
+
+impl Lane {
+    fn carry_out(&mut self, assignment: Assignment) -> Option<Assignment> {
+        let started = Instant::now();
+        match assignment {
+            Assignment::Decode { item, model, bytes, pixels } => {
+                let decoded = self.decode(&model, &bytes);
+                let took = started.elapsed();
+                if decoded.is_ok() {
+                    model.learn_decode(pixels, took);
+                }
+                self.core.decoded(self.key, item, decoded, took)
+            }
+            Assignment::Run { model, key, items } => {
+                let results = self.run_isolated(&model, &key, &items);
+                self.core.ran(self.key, results)
+            }
+        }
+    }
+
+    fn decode(&mut self, model: &ModelRuntime, bytes: &[u8]) -> Result<Pixels, BatchError> {
+        let Some(image) = &model.spec.image else {
+            return Err(ExecuteError("a picture for a version that takes none".to_owned()).into());
+        };
+        let workspace = &mut self.workspace;
+        let decode = || workspace.prepare(bytes, &image.preprocess, &image.limits);
+        match catch_unwind(AssertUnwindSafe(decode)) {
+            Ok(decoded) => Ok(decoded?),
+            Err(_panic) => {
+                tracing::error!(model = %model.spec.label, "a decoder panicked");
+                // Its buffers may be half-written.
+                self.workspace = Workspace::new();
+                Err(ExecuteError("the decoder panicked".to_owned()).into())
+            }
+        }
+    }
+
+    /// Runs items together; if that fails, each alone, so that only the culprit fails.
+    fn run_isolated(
+        &mut self,
+        model: &Arc<ModelRuntime>,
+        key: &BatchKey,
+        items: &[RunItem],
+    ) -> Vec<RunResult> {
+        let error = match self.run_together(model, key, items) {
+            Ok(results) => return results,
+            Err(error) => error,
+        };
+        tracing::error!(model = %model.spec.label, items = items.len(), %error, "a run failed");
+        if let [only] = items {
+            return vec![failed(only.item, error)];
+        }
+        let alone = |it: &RunItem| {
+            let result = self.run_together(model, key, std::slice::from_ref(it));
+            result.unwrap_or_else(|error| vec![failed(it.item, error)])
+        };
+        items.iter().flat_map(alone).collect()
+    }
+
+    fn run_together(
+        &mut self,
+        model: &Arc<ModelRuntime>,
+        key: &BatchKey,
+        items: &[RunItem],
+    ) -> Result<Vec<RunResult>, ExecuteError> {
+        let opened = self.opened(model)?;
+        let started = Instant::now();
+        let work = || -> Result<Vec<Vec<NamedTensor>>, ExecuteError> {
+            let contents: Vec<_> = items.iter().map(|it| &it.content).collect();
+            let feeds = gather::feeds(&contents, model.spec.image.as_ref(), &mut opened.rows)?;
+            let outputs = opened.executor.execute(&feeds.borrow(), key.outputs())?;
+            let rows: Vec<usize> = items.iter().map(|it| it.rows).collect();
+            gather::scatter(outputs, &rows)
+        };
+        let outputs = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(outputs) => outputs?,
+            Err(_panic) => {
+                self.open.remove(&model.key);
+                return Err(ExecuteError("the runtime panicked".to_owned()));
+            }
+        };
+        let infer = started.elapsed();
+        let batch_size = items.iter().map(|it| it.rows).sum();
+        if let Some(metrics) = &model.spec.metrics {
+            metrics.ran(batch_size);
+        }
+        let result = |(it, outputs): (&RunItem, _)| RunResult {
+            item: it.item,
+            outputs: Ok(outputs),
+            infer,
+            batch_size,
+        };
+        Ok(items.iter().zip(outputs).map(result).collect())
+    }
+
+    fn opened(&mut self, model: &Arc<ModelRuntime>) -> Result<&mut Opened, ExecuteError> {
+        use std::collections::hash_map::Entry;
+        match self.open.entry(model.key) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(place) => {
+                let executor = model.spec.program.open()?;
+                let model = Arc::downgrade(model);
+                Ok(place.insert(Opened { model, executor, rows: Rows::default() }))
+            }
+        }
+    }
+}
+
+fn failed(item: ItemKey, error: ExecuteError) -> RunResult {
+    RunResult {
+        item,
+        outputs: Err(BatchError::Execute(error)),
+        infer: std::time::Duration::ZERO,
+        batch_size: 0,
+    }
+}
