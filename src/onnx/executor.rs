@@ -1,0 +1,112 @@
+//! One open session: named buffers in, named tensors out, no copy of the inputs.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use ort::{
+    session::SessionInputValue,
+    value::{DynValue, TensorElementType, TensorRef},
+};
+
+use super::shared_session::SharedSession;
+use crate::{
+    batch::{ExecuteError, Executor, Feed},
+    types::{DType, NamedTensor, Tensor, TensorData},
+};
+
+/// An open session. It computes on the thread that calls it.
+pub struct OrtExecutor(SharedSession);
+
+impl fmt::Debug for OrtExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OrtExecutor")
+    }
+}
+
+impl OrtExecutor {
+    pub(super) fn new(session: SharedSession) -> Self {
+        Self(session)
+    }
+}
+
+impl Executor for OrtExecutor {
+    fn execute(
+        &mut self,
+        inputs: &[Feed<'_>],
+        outputs: &[Arc<str>],
+    ) -> Result<Vec<NamedTensor>, ExecuteError> {
+        let feeds = inputs
+            .iter()
+            .map(|it| Ok((Cow::Borrowed(it.name), value_of(it)?)))
+            .collect::<Result<Vec<_>, ort::Error>>()
+            .map_err(|it| in_words(&it))?;
+        self.0.with_dependent_mut(|_, session| {
+            let values = session.run(feeds).map_err(|it| in_words(&it))?;
+            let output = |name: &Arc<str>| {
+                let missing = || ExecuteError(format!("there is no output named {name}"));
+                let value = values.get(&**name).ok_or_else(missing)?;
+                Ok(NamedTensor { name: Arc::clone(name), tensor: tensor_of(value)? })
+            };
+            outputs.iter().map(output).collect()
+        })
+    }
+}
+
+fn in_words(error: &ort::Error) -> ExecuteError {
+    ExecuteError(error.message().to_owned())
+}
+
+/// Defines the conversions, one arm per type that both sides have.
+macro_rules! conversions {
+    ($($variant:ident = $onnx:ident),* $(,)?) => {
+        /// Our name of an ONNX Runtime element type; `None` for those without a tensor of ours.
+        pub(super) fn dtype_of(ty: TensorElementType) -> Option<DType> {
+            match ty {
+                $(TensorElementType::$onnx => Some(DType::$variant),)*
+                TensorElementType::String => Some(DType::String),
+                // Complex numbers, 8-bit floats and 4-bit integers.
+                _ => None,
+            }
+        }
+
+        /// A view of a lane's buffer; only strings are copied.
+        fn value_of<'a>(feed: &Feed<'a>) -> ort::Result<SessionInputValue<'a>> {
+            match feed.data {
+                $(TensorData::$variant(data) => {
+                    Ok(TensorRef::from_array_view((feed.shape, data.as_slice()))?.into())
+                })*
+                TensorData::String(data) => {
+                    let tensor = ort::value::Tensor::from_string_array((feed.shape, data.as_slice()))?;
+                    Ok(tensor.into())
+                }
+            }
+        }
+
+        /// A copy of an output.
+        fn tensor_of(value: &DynValue) -> Result<Tensor, ExecuteError> {
+            let ty = value.dtype().tensor_type();
+            let dims = |shape: &[i64]| -> Vec<usize> {
+                // The dimensions of a value, unlike those of a signature, are never negative.
+                shape.iter().map(|it| usize::try_from(*it).unwrap_or(0)).collect()
+            };
+            let (shape, data) = match ty {
+                $(Some(TensorElementType::$onnx) => {
+                    let (shape, data) = value.try_extract_tensor().map_err(|it| in_words(&it))?;
+                    (dims(shape), TensorData::$variant(data.to_vec()))
+                })*
+                Some(TensorElementType::String) => {
+                    let (shape, data) = value.try_extract_strings().map_err(|it| in_words(&it))?;
+                    (dims(shape), TensorData::String(data))
+                }
+                _ => return Err(ExecuteError(format!("an output is a {}", value.dtype()))),
+            };
+            Tensor::new(shape, data).map_err(|it| ExecuteError(it.to_string()))
+        }
+    };
+}
+
+conversions! {
+    F32 = Float32, F64 = Float64, F16 = Float16, BF16 = Bfloat16,
+    I8 = Int8, I16 = Int16, I32 = Int32, I64 = Int64,
+    U8 = Uint8, U16 = Uint16, U32 = Uint32, U64 = Uint64,
+    Bool = Bool,
+}
