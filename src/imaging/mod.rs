@@ -26,6 +26,7 @@ mod jpeg_stream;
 mod orient;
 mod png_chunks;
 mod preprocess;
+mod reference;
 mod resize;
 mod spec;
 mod workspace;
@@ -33,6 +34,7 @@ mod workspace;
 pub use error::ImageError;
 pub use header::{Format, Header, Limits, inspect};
 pub use preprocess::{Preprocess, PreprocessError};
+pub use reference::{Difference, Reference};
 pub use spec::{
     Alpha, Colour, Crop, DType, Decode, Filter, Layout, OneOrMore, OrientationSource,
     PreprocessSpec, ResizeMode, ResizeSpec,

@@ -89,6 +89,22 @@ pub struct Manifest {
     pub tolerance: Tolerance,
 }
 
+impl Default for Manifest {
+    /// What holds for a model that came without a `package.toml`: tensors in, tensors out.
+    fn default() -> Self {
+        Self {
+            task: Task::Tensors,
+            labels: Labels::from([]),
+            outputs: None,
+            calibration: None,
+            preprocess: None,
+            decision: None,
+            views: None,
+            tolerance: Tolerance::default(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawOutputs {

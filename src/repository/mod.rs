@@ -12,30 +12,40 @@
 //! does not block; what is wrong with one model does not touch another; a key that is not known is
 //! an error. No model is run here and ONNX is not understood: that begins with loading.
 
+mod batch_proof;
 mod card;
+mod catalog;
 mod check;
 mod complaint;
 mod document;
 mod error;
 mod files;
 mod golden;
+mod golden_check;
 mod hugging_face;
 mod init;
+mod load;
 mod manifest;
 mod model_config;
 mod package;
 mod plan;
+mod provision;
 mod scan;
 
 pub use card::{Card, SealedFile};
+pub use catalog::{
+    Catalog, ModelEntry, Readiness, ServingModel, Snapshot, Unresolved, VersionState,
+};
 pub use check::{Checked, check};
 pub use complaint::Complaint;
 pub use error::{PackageError, RepositoryError};
 pub use files::Limits;
 pub use golden::{Expected, ExpectedVerdict, GoldenSample};
 pub use init::{Scaffold, TensorSignature, scaffold, write_new};
+pub use load::{LoadConfig, LoadError};
 pub use manifest::{Manifest, Outputs, Task, Tolerance};
 pub use model_config::{Device, ModelConfig, Runtime};
 pub use package::{SealedPackage, read_version};
 pub use plan::{Plan, plan};
+pub use provision::Provision;
 pub use scan::{Found, FoundModel, FoundVersion, Layout, scan};

@@ -1,0 +1,189 @@
+//! From the repository on disk to the catalog: scan, plan, load, publish; once, at start.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use super::{
+    catalog::{Catalog, ModelEntry, ServingModel, Snapshot, VersionState},
+    error::RepositoryError,
+    load::{LoadConfig, LoadError, Loader, Wanted},
+    model_config::ModelConfig,
+    plan::plan,
+    scan::{Found, FoundModel, scan},
+};
+use crate::{
+    batch::Batcher,
+    metrics::{Metrics, ModelMetrics},
+    onnx::Environment,
+    types::{Instant, ModelName, ModelVersion},
+};
+
+/// Everything it takes to fill the catalog; its one writer.
+#[derive(Debug)]
+pub struct Provision {
+    /// The repository's root.
+    pub root: PathBuf,
+    /// Only this model, if one is named: what the offline tools do.
+    pub only: Option<(ModelName, Option<ModelVersion>)>,
+    /// The same for every version.
+    pub config: LoadConfig,
+    /// ONNX Runtime.
+    pub environment: Environment,
+    /// Where versions get their queues.
+    pub batcher: Arc<Batcher>,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where they are published.
+    pub catalog: Arc<Catalog>,
+}
+
+/// A model that is to be loaded.
+struct Task<'a> {
+    found: &'a FoundModel,
+    config: ModelConfig,
+    metrics: Arc<ModelMetrics>,
+    load: Vec<ModelVersion>,
+}
+
+impl Provision {
+    /// Loads what `serve` names, one version after the other, publishing each as it is ready. What
+    /// is wrong with one does not keep the others from serving. Blocks; for a thread of its own.
+    ///
+    /// # Errors
+    /// When the repository cannot be listed at all.
+    pub fn run(&self, runtime: &tokio::runtime::Handle) -> Result<(), RepositoryError> {
+        let mut found = scan(&self.root)?;
+        if let Some((name, _)) = &self.only {
+            found.models.retain(|it, _| it == name);
+        }
+        for complaint in &found.complaints {
+            tracing::error!(%complaint, "in the model repository");
+        }
+        for note in &found.notes {
+            tracing::info!(%note, "in the model repository");
+        }
+        let (mut snapshot, tasks) = self.planned(&found);
+        self.catalog.publish(snapshot.clone());
+        let loader = Loader {
+            environment: &self.environment,
+            batcher: &self.batcher,
+            config: &self.config,
+            runtime,
+        };
+        for task in &tasks {
+            for version in &task.load {
+                self.load_one(&loader, task, *version, &mut snapshot);
+                self.catalog.publish(snapshot.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to become of each model, before anything is loaded.
+    fn planned<'a>(&self, found: &'a Found) -> (Snapshot, Vec<Task<'a>>) {
+        let complaints = found.complaints.iter().map(ToString::to_string).collect();
+        let mut snapshot = Snapshot { models: BTreeMap::new(), complaints };
+        let mut tasks = Vec::new();
+        for (name, model) in &found.models {
+            let (entry, task) = self.planned_model(name, model);
+            for complaint in &entry.complaints {
+                tracing::error!(model = %name, %complaint, "not served as it is meant");
+            }
+            snapshot.models.insert(name.clone(), entry);
+            tasks.extend(task);
+        }
+        (snapshot, tasks)
+    }
+
+    fn planned_model<'a>(
+        &self,
+        name: &ModelName,
+        model: &'a FoundModel,
+    ) -> (ModelEntry, Option<Task<'a>>) {
+        let config = match ModelConfig::read(model, &self.config.files) {
+            Ok(config) => config,
+            Err(complaints) => return (unreadable(model, &complaints), None),
+        };
+        let numbers: BTreeSet<ModelVersion> = model.numbers();
+        let mut plan = plan(config.serve.as_deref(), &numbers);
+        if let Some((_, Some(version))) = self.only {
+            // An offline tool may ask for a version the operator does not serve.
+            plan.load = vec![version];
+            plan.default = Some(version);
+        }
+        let loading = plan.load.iter().map(|it| (*it, VersionState::Loading));
+        let resting = plan.found.iter().map(|it| (*it, VersionState::Found));
+        let entry = ModelEntry {
+            serve: config.serve.clone().unwrap_or_else(|| plan.default.into_iter().collect()),
+            budget: config.budget,
+            required: config.required.unwrap_or(false),
+            versions: resting.chain(loading).collect(),
+            complaints: plan.complaints.iter().map(|it| format!("serve {it}")).collect(),
+        };
+        let metrics = self.metrics.model(name, config.budget);
+        for (version, state) in &entry.versions {
+            metrics.set_state(*version, state.as_str(), &VersionState::NAMES);
+        }
+        (entry, Some(Task { found: model, config, metrics, load: plan.load }))
+    }
+
+    fn load_one(
+        &self,
+        loader: &Loader<'_>,
+        task: &Task<'_>,
+        version: ModelVersion,
+        snapshot: &mut Snapshot,
+    ) {
+        let name = &task.found.name;
+        let started = Instant::now();
+        let result = task.found.versions.get(&version).map(|found| {
+            loader.load(Wanted { name, found, config: &task.config, metrics: &task.metrics })
+        });
+        let Some(entry) = snapshot.models.get_mut(name) else { return };
+        let state = match result {
+            None => VersionState::Failed(format!("version {version} is not there")),
+            Some(Err(error)) => {
+                log_failure(name, version, &error);
+                // Unless the operator said otherwise, a model that judges is one that is needed,
+                // and a package that cannot be read may have been one.
+                entry.required |= task.config.required.is_none();
+                VersionState::Failed(error.to_string())
+            }
+            Some(Ok(serving)) => {
+                task.metrics.set_load_duration(version, started.elapsed());
+                entry.required =
+                    task.config.required.unwrap_or(serving.manifest.decision.is_some());
+                log_success(&serving, started);
+                VersionState::Serving(Arc::new(serving))
+            }
+        };
+        task.metrics.set_state(version, state.as_str(), &VersionState::NAMES);
+        entry.versions.insert(version, state);
+    }
+}
+
+/// A model whose model.toml cannot be used: nothing of it is served, as nobody knows what is meant.
+fn unreadable(model: &FoundModel, complaints: &[super::complaint::Complaint]) -> ModelEntry {
+    ModelEntry {
+        serve: Vec::new(),
+        budget: crate::types::Budget::default(),
+        required: true,
+        versions: model.numbers().into_iter().map(|it| (it, VersionState::Found)).collect(),
+        complaints: complaints.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn log_success(serving: &ServingModel, started: Instant) {
+    tracing::info!(
+        model = %serving.name, version = %serving.version, digest = %serving.digest,
+        evidence = ?serving.evidence, took_ms = started.elapsed().as_millis(), "serving"
+    );
+}
+
+fn log_failure(name: &ModelName, version: ModelVersion, error: &LoadError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(model = %name, %version, %error, %cause, "not served");
+}
