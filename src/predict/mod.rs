@@ -1,0 +1,223 @@
+//! The whole path of a request, one screen, in order: [`Predictor::predict`].
+//!
+//! Two steps, because refusing must be possible before a body is read: [`Predictor::admit`] decides
+//! from the head and hands out a [`Ticket`]; [`Predictor::predict`] (each picture an item) or
+//! [`Predictor::inspect`] (the pictures are views of one item) redeems it. An edge speaks a protocol
+//! and nothing else; what is true of every protocol is here.
+
+mod error;
+mod input;
+mod item;
+mod outcome;
+mod ticket;
+mod views;
+
+pub use crate::batch::{Refusal, RefusalCause};
+pub use error::{ItemError, PredictError};
+pub use input::{Announced, Image, Input};
+pub use outcome::{ItemOutcome, ItemTiming, Judged, Outcome};
+pub use ticket::Ticket;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+
+use self::{item::Asked, ticket::ByteBudget};
+use crate::{
+    batch::Batcher,
+    imaging::Limits,
+    metrics::{self, Metrics, Stage},
+    repository::{Catalog, ServingModel, Snapshot, Unresolved},
+    types::{Instant, ModelRef},
+};
+
+/// What the path of a request is held to, whatever the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PredictConfig {
+    /// Request bytes in memory at once.
+    pub max_bytes_in_flight: u64,
+    /// What a picture may weigh.
+    pub images: Limits,
+}
+
+/// Answers requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Predictor {
+    catalog: Arc<Catalog>,
+    batcher: Arc<Batcher>,
+    metrics: Arc<Metrics>,
+    bytes: Arc<ByteBudget>,
+    images: Limits,
+}
+
+impl Predictor {
+    /// Puts the path together from its engines.
+    #[must_use]
+    pub fn new(
+        catalog: Arc<Catalog>,
+        batcher: Arc<Batcher>,
+        metrics: Arc<Metrics>,
+        config: PredictConfig,
+    ) -> Self {
+        let bytes = ByteBudget::new(config.max_bytes_in_flight, Arc::clone(&metrics));
+        Self { catalog, batcher, metrics, bytes, images: config.images }
+    }
+
+    /// Decides from the head of a request whether its body is worth reading: resolves the model,
+    /// refuses where the queue is already too long, and sets the announced bytes aside.
+    ///
+    /// # Errors
+    /// Why the request will not be looked at.
+    pub fn admit(&self, announced: &Announced) -> Result<Ticket, PredictError> {
+        let wanted = &announced.model;
+        let model = self.catalog.resolve(wanted).map_err(|it| unresolved(wanted, it))?;
+        if model.manifest.preprocess.is_none() {
+            return Err(PredictError::NoPreprocessing { model: wanted.clone() });
+        }
+        let client_deadline = announced.timeout.and_then(|it| announced.arrived.checked_add(it));
+        let ticket = self.queue_is_short_enough(&model, client_deadline).and_then(|()| {
+            let bytes = announced.body_bytes.unwrap_or(0);
+            Ticket::issue(
+                Arc::clone(&model),
+                announced.arrived,
+                client_deadline,
+                &self.bytes,
+                bytes,
+            )
+        });
+        ticket.map_err(|refusal| {
+            model.model_metrics.shed(refusal.cause.as_str());
+            model.metrics.answered(metrics::Outcome::Shed, Duration::ZERO, model.budget);
+            refusal.into()
+        })
+    }
+
+    /// Judges each picture as an item of its own.
+    ///
+    /// # Errors
+    /// Why the request was not looked at; what happened to single items stands in the outcome.
+    pub async fn predict(&self, ticket: Ticket, input: Input) -> Result<Outcome, PredictError> {
+        let outputs = wanted_outputs(&ticket.model, &input.outputs)?;
+        let asked = self.asked(&ticket, &input, &outputs, false);
+        let items = join_all(input.images.into_iter().map(|it| item::judge(asked, it))).await;
+        Ok(outcome(&ticket, items, input.complete))
+    }
+
+    /// Judges the pictures as the views of one item: one verdict, one deadline.
+    ///
+    /// # Errors
+    /// Why the request was not looked at.
+    pub async fn inspect(&self, ticket: Ticket, input: Input) -> Result<Outcome, PredictError> {
+        let model = &ticket.model;
+        let Some(declared) = &model.manifest.views else {
+            return Err(PredictError::NoItem { model: model.reference() });
+        };
+        let outputs = wanted_outputs(model, &input.outputs)?;
+        let item = match views::mismatch(declared, &input.images) {
+            Some(why) => views::not_looked_at(model, &input.images, why),
+            None => {
+                let item_id = input.images.first().and_then(|it| it.item_id.clone());
+                let asked = self.asked(&ticket, &input, &outputs, true);
+                let images = input.images.into_iter();
+                let judged = join_all(images.map(|it| item::judge(asked, it))).await;
+                views::join(model, declared, item_id, judged)
+            }
+        };
+        views::count(&item, model, input.complete);
+        Ok(outcome(&ticket, vec![item], input.complete))
+    }
+
+    /// What is served at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.catalog.snapshot()
+    }
+
+    /// The metrics, with their gauges brought up to date: what a scrape answers.
+    #[must_use]
+    pub fn render_metrics(&self) -> Vec<u8> {
+        self.batcher.refresh_gauges();
+        self.metrics.render()
+    }
+
+    /// Whether the process can work at all: `/livez`.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.batcher.is_alive()
+    }
+
+    fn asked<'a>(
+        &'a self,
+        ticket: &'a Ticket,
+        input: &Input,
+        outputs: &'a Arc<[Arc<str>]>,
+        is_view: bool,
+    ) -> Asked<'a> {
+        Asked { ticket, limits: &self.images, outputs, complete: input.complete, is_view }
+    }
+
+    /// Refuses what would be answered after the limit, or after the client has stopped waiting.
+    fn queue_is_short_enough(
+        &self,
+        model: &ServingModel,
+        client_deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        let wait = model.lanes.predicted_completion();
+        let limit = model.budget.limit;
+        let own = client_deadline.map(|it| it.saturating_duration_since(Instant::now()));
+        let (cause, allowed) = match own {
+            Some(own) if own < limit => (RefusalCause::Deadline, own),
+            Some(_) | None => (RefusalCause::Queue, limit),
+        };
+        match wait.checked_sub(allowed) {
+            Some(excess) if !excess.is_zero() => {
+                Err(Refusal { cause, retry_after: excess.max(Duration::from_millis(100)) })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn unresolved(wanted: &ModelRef, why: Unresolved) -> PredictError {
+    let (name, model) = (wanted.name.clone(), wanted.clone());
+    match (why, wanted.version) {
+        (Unresolved::UnknownVersion, Some(version)) => {
+            PredictError::UnknownVersion { name, version }
+        }
+        (Unresolved::UnknownModel, _) => PredictError::UnknownModel { name },
+        (Unresolved::NotServed | Unresolved::UnknownVersion, _) => {
+            PredictError::VersionNotServed { model }
+        }
+        (Unresolved::Loading, _) => {
+            PredictError::NotReady { model, why: "still loading".to_owned() }
+        }
+        (Unresolved::Failed(why), _) => PredictError::NotReady { model, why },
+    }
+}
+
+/// The outputs to ask of a run: the scores first, where there are some, then those asked for by
+/// name; all of them for a version that has no scores.
+fn wanted_outputs(model: &ServingModel, named: &[String]) -> Result<Arc<[Arc<str>]>, PredictError> {
+    let known = || model.signature.outputs.iter().map(|it| &it.name);
+    let mut wanted: Vec<Arc<str>> =
+        model.manifest.outputs.iter().map(|it| Arc::clone(&it.scores)).collect();
+    for name in named {
+        let found =
+            known().find(|it| &***it == name).ok_or_else(|| PredictError::UnknownOutput {
+                model: model.reference(),
+                output: name.clone(),
+                known: known().map(|it| &**it).collect::<Vec<_>>().join(", "),
+            })?;
+        wanted.push(Arc::clone(found));
+    }
+    if wanted.is_empty() {
+        wanted.extend(known().cloned());
+    }
+    Ok(wanted.into())
+}
+
+fn outcome(ticket: &Ticket, items: Vec<ItemOutcome>, complete: Instant) -> Outcome {
+    let read = complete.saturating_duration_since(ticket.arrived);
+    ticket.model.metrics.stage(Stage::Read, read);
+    Outcome { model: Arc::clone(&ticket.model), items, total: complete.elapsed(), read }
+}

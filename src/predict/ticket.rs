@@ -1,0 +1,105 @@
+//! Leave to read one request's body: the version that will answer, and the bytes set aside for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    batch::{Refusal, RefusalCause},
+    metrics::Metrics,
+    repository::ServingModel,
+    types::Instant,
+};
+
+/// How many request bytes may be in memory at once, and how many are.
+#[derive(Debug)]
+pub(super) struct ByteBudget {
+    limit: u64,
+    used: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+impl ByteBudget {
+    pub(super) fn new(limit: u64, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0), metrics })
+    }
+
+    fn take(&self, n_bytes: u64) -> Result<(), Refusal> {
+        let fits = |used: u64| used.checked_add(n_bytes).filter(|it| *it <= self.limit);
+        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => {
+                self.metrics.process.bytes_in_flight.add(signed(n_bytes));
+                Ok(())
+            }
+            // Bytes come free as bodies are answered: within a target or so.
+            Err(_) => Err(Refusal {
+                cause: RefusalCause::Bytes,
+                retry_after: std::time::Duration::from_millis(500),
+            }),
+        }
+    }
+
+    fn give_back(&self, n_bytes: u64) {
+        self.used.fetch_sub(n_bytes, Ordering::Relaxed);
+        self.metrics.process.bytes_in_flight.sub(signed(n_bytes));
+    }
+}
+
+fn signed(n_bytes: u64) -> i64 {
+    i64::try_from(n_bytes).unwrap_or(i64::MAX)
+}
+
+/// Leave to read the body of one request; dropping it gives its bytes back.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(super) model: Arc<ServingModel>,
+    pub(super) arrived: Instant,
+    pub(super) client_deadline: Option<Instant>,
+    bytes: Arc<ByteBudget>,
+    held: u64,
+}
+
+impl Ticket {
+    /// Sets the announced bytes aside.
+    pub(super) fn issue(
+        model: Arc<ServingModel>,
+        arrived: Instant,
+        client_deadline: Option<Instant>,
+        bytes: &Arc<ByteBudget>,
+        announced: u64,
+    ) -> Result<Self, Refusal> {
+        bytes.take(announced)?;
+        Ok(Self { model, arrived, client_deadline, bytes: Arc::clone(bytes), held: announced })
+    }
+
+    /// The version that will answer.
+    #[must_use]
+    pub fn model(&self) -> &Arc<ServingModel> {
+        &self.model
+    }
+
+    /// When the client's own deadline passes; the body need not be read beyond it.
+    #[must_use]
+    pub fn client_deadline(&self) -> Option<Instant> {
+        self.client_deadline
+    }
+
+    /// Accounts for body bytes beyond those announced.
+    ///
+    /// # Errors
+    /// When too many request bytes are in flight.
+    pub fn grow(&mut self, n_bytes: u64) -> Result<(), Refusal> {
+        self.bytes
+            .take(n_bytes)
+            .inspect_err(|it| self.model.model_metrics.shed(it.cause.as_str()))?;
+        self.held += n_bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.bytes.give_back(self.held);
+    }
+}
