@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from training import DATA, EVALUATION
+from training import EVALUATION
 from training.decision import APPROVE, Policy
 from training.export import normalised, session
 from training.train import Split
@@ -60,8 +60,9 @@ def count_decisions(policy: Policy, logits: np.ndarray, labels: np.ndarray) -> d
     }
 
 
-def measure(name: str, policy: Policy, logits: np.ndarray, labels: np.ndarray) -> dict:
+def measure(policy: Policy, split: Split, logits: np.ndarray) -> dict:
     """The figures of the model card for one split."""
+    labels = split.labels
     predicted = logits.argmax(1)
     confusion = np.zeros((len(LABELS), len(LABELS)), int)
     np.add.at(confusion, (labels, predicted), 1)
@@ -70,14 +71,14 @@ def measure(name: str, policy: Policy, logits: np.ndarray, labels: np.ndarray) -
         "accuracy": round(float((predicted == labels).mean()), 5),
         "confusion_matrix": {"labels": list(LABELS), "rows_are": "truth", "counts": confusion.tolist()},
         "decisions": count_decisions(policy, logits, labels),
-        "found_by_extent_px": found_by_extent(name, predicted),
+        "found_by_extent_px": found_by_extent(split, predicted),
     }
 
 
-def found_by_extent(name: str, predicted: np.ndarray) -> list[dict]:
+def found_by_extent(split: Split, predicted: np.ndarray) -> list[dict]:
     """How many of the flawed are not called good, by the extent of their largest defect."""
-    rows = [json.loads(line) for line in open(DATA / f"{name}.jsonl")]
-    extents = {row["index"]: max(d["extent_px"] for d in row["defects"]) for row in rows if row["defects"]}
+    flawed = [row for row in split.metadata() if row["defects"]]
+    extents = {row["index"]: max(defect["extent_px"] for defect in row["defects"]) for row in flawed}
     found = []
     low = 14
     for high in EXTENT_BINS:
@@ -96,8 +97,8 @@ def main() -> None:
         "temperature": policy.temperature,
         "approve_at": policy.approve_at,
         "reject_at": policy.reject_at,
-        "validation": measure("validation", policy, validation_logits, validation.labels),
-        "test": measure("test", policy, predict(test), test.labels),
+        "validation": measure(policy, validation, validation_logits),
+        "test": measure(policy, test, predict(test)),
     }
     EVALUATION.write_text(json.dumps(evaluation, indent=2) + "\n")
     print(json.dumps(evaluation, indent=1))

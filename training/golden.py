@@ -7,7 +7,7 @@ threshold, fills it.
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import onnxruntime
 import PIL
 from PIL import Image
 
-from training import DATA
 from training.decision import Policy
 from training.export import normalised
+from training.train import Split
 from training.vial import LABELS
 from training.vial.dataset import SEED, SPLITS, label_of, sample, to_input
 from training.vial.render import JPEG_QUALITY, render
@@ -124,14 +124,14 @@ SLOTS = (
     Slot("chips_cracks-chip-heel", "chips_cracks", "a chip at the heel", kind("chip_heel", 24, 64), as_jpeg),
     Slot("format-png", "good", "PNG, 512x512", anything, as_small_png),
     Slot("format-grey", "particle", "greyscale JPEG", kind("speck", 30, 60), as_grey_jpeg),
-    Slot("format-exif-6", "chips_cracks", "JPEG stored lying, EXIF orientation 6", kind("crack", 90, 300), as_turned_jpeg),
+    Slot("format-exif-6", "chips_cracks", "lying JPEG, EXIF orientation 6", kind("crack", 90, 300), as_turned_jpeg),
     Slot("format-progressive", "particle", "progressive JPEG", kind("fibre", 40, 90), as_progressive_jpeg),
 )
 
 
 def find(slot: Slot, judge: Judge, taken: set[int]) -> bytes:
     """The first picture of the test split for the slot, encoded; notes its index in `taken`."""
-    for row in test_rows():
+    for row in Split.load("test").metadata():
         index = row["index"]
         if index in taken or LABELS[label_of(index)] != slot.label or not slot.shows(row):
             continue
@@ -145,14 +145,9 @@ def find(slot: Slot, judge: Judge, taken: set[int]) -> bytes:
     raise LookupError(f"no test picture fits golden slot {slot.name}")
 
 
-def test_rows() -> Iterator[dict]:
-    with open(DATA / "test.jsonl") as lines:
-        yield from map(json.loads, lines)
-
-
 def undecided(judge: Judge, taken: set[int]) -> tuple[bytes, str]:
     """A speck faded into its own clean twin until the model no longer knows; and its note."""
-    for row in test_rows():
+    for row in Split.load("test").metadata():
         index = row["index"]
         if index in taken or not kind("speck", 14, 40)(row):
             continue

@@ -1,18 +1,24 @@
-"""Trains the classifier on the rendered set, on CPU, in two phases.
+"""Trains the classifier on the rendered set, on CPU, in phases.
 
-    python -m training.train
+    python -m training.train [--from-phase N]
 
 The smallest defect is 3 px wide in the input, far too little for an image
 label alone to be learnt from quickly. So each cell of the class activation map
-is taught as well, from the renderer's map of the defects; and the first phase
-sees crops, which are cheap, the second whole pictures, as they are served.
+is taught as well, from the renderer's map of the defects; and the first phases
+see crops, which are cheap, the last whole pictures, as they are served.
+
+A phase begins with the averaged weights of the one before, and with a fresh
+optimiser and cell head, so that training can be taken up at any phase.
 """
 
+import argparse
 import copy
 import json
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,12 +40,20 @@ IGNORED = -1
 
 @dataclass(frozen=True)
 class Phase:
+    """One stretch of training.
+
+    `horizon` is the length of the cosine; a phase may stop short of it. Chips at
+    the rim, the defects missed most on validation, come `rim_chips` times an epoch.
+    """
+
     side: int
     batch: int
     steps: int
+    horizon: int
     peak_rate: float
     final_rate: float
     cell_loss: float
+    rim_chips: int
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,9 @@ class Recipe:
     average_decay: float = 0.99
     flawed_cell_weight: float = 4.0
     phases: tuple[Phase, ...] = (
-        Phase(side=128, batch=32, steps=1300, peak_rate=2e-3, final_rate=8e-4, cell_loss=1.0),
-        Phase(side=INPUT_SIZE, batch=16, steps=1000, peak_rate=8e-4, final_rate=1e-5, cell_loss=0.5),
+        Phase(128, batch=32, steps=500, horizon=1300, peak_rate=2e-3, final_rate=8e-4, cell_loss=1.0, rim_chips=1),
+        Phase(128, batch=32, steps=250, horizon=250, peak_rate=1.4e-3, final_rate=4e-4, cell_loss=1.0, rim_chips=1),
+        Phase(224, batch=16, steps=400, horizon=400, peak_rate=6e-4, final_rate=1e-5, cell_loss=0.5, rim_chips=3),
     )
 
 
@@ -70,26 +85,38 @@ class CellHead(nn.Module):
 
 @dataclass
 class Split:
+    name: str
     images: np.ndarray
     maps: np.ndarray
     labels: np.ndarray
 
     @classmethod
     def load(cls, name: str) -> "Split":
-        return cls(*(np.load(DATA / f"{name}.{part}.npy", mmap_mode="r") for part in ("images", "maps", "labels")))
+        parts = (np.load(DATA / f"{name}.{part}.npy", mmap_mode="r") for part in ("images", "maps", "labels"))
+        return cls(name, *parts)
+
+    def metadata(self) -> list[dict]:
+        with open(DATA / f"{self.name}.jsonl") as lines:
+            return [json.loads(line) for line in lines]
+
+    def has_kind(self, kind: str) -> np.ndarray:
+        """Whether each picture shows a defect of this kind."""
+        return np.array([any(d["kind"] == kind for d in row["defects"]) for row in self.metadata()])
 
 
 class Batches:
     """Random crops, flips and light changes; whole pictures where the side is the input's."""
 
-    def __init__(self, split: Split, rng: np.random.Generator) -> None:
+    def __init__(self, split: Split, rim_chips: int, rng: np.random.Generator) -> None:
         self.split = split
         self.rng = rng
+        repeats = np.where(split.has_kind("chip_rim"), rim_chips, 1)
+        self.epoch = np.repeat(np.arange(len(repeats)), repeats)
         self.order = np.empty(0, int)
 
     def next_indices(self, count: int) -> np.ndarray:
         while len(self.order) < count:
-            self.order = np.append(self.order, self.rng.permutation(len(self.split.labels)))
+            self.order = np.append(self.order, self.rng.permutation(self.epoch))
         taken, self.order = self.order[:count], self.order[count:]
         return taken
 
@@ -142,16 +169,9 @@ def cell_labels(maps: Tensor, labels: Tensor) -> Tensor:
 
 def rate_at(step: int, phase: Phase, warm_up: int) -> float:
     """Cosine from the phase's peak to its final rate, after a linear warm-up."""
-    cosine = (1 + math.cos(math.pi * step / phase.steps)) / 2
+    cosine = (1 + math.cos(math.pi * step / phase.horizon)) / 2
     rate = phase.final_rate + (phase.peak_rate - phase.final_rate) * cosine
     return rate * min(1.0, (step + 1) / warm_up)
-
-
-def evaluate(model: VialNet, split: Split, count: int | None = None) -> tuple[float, Tensor]:
-    """Accuracy and logits over the first `count` pictures."""
-    logits = predict(model, split.images[:count])
-    labels = torch.from_numpy(np.array(split.labels[:count]))
-    return (logits.argmax(1) == labels).float().mean().item(), logits
 
 
 @torch.inference_mode()
@@ -183,60 +203,74 @@ def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
             kept.copy_(now)
 
 
-def main() -> None:
-    torch.manual_seed(SEED)
-    rng = np.random.default_rng(SEED)
-    recipe = Recipe()
-    train, validation = Split.load("train"), Split.load("validation")
-    batches = Batches(train, rng)
-    model = VialNet().to(memory_format=torch.channels_last)
+def run_phase(number: int, recipe: Recipe, model: VialNet, train: Split) -> VialNet:
+    """Trains `model` in place; returns the average of its weights, statistics settled."""
+    phase = recipe.phases[number]
+    batches = Batches(train, phase.rim_chips, np.random.default_rng(SEED + number))
     cell_head = CellHead()
     average = copy.deepcopy(model)
     parameters = [*model.parameters(), *cell_head.parameters()]
     optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.weight_decay)
     cell_weights = torch.tensor([1.0, recipe.flawed_cell_weight, recipe.flawed_cell_weight])
-
     started = time.monotonic()
-    for number, phase in enumerate(recipe.phases):
-        for step in range(phase.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = rate_at(step, phase, recipe.warm_up_steps)
-            images, labels, cells = batches.draw(phase)
-            model.train()
-            with torch.autocast("cpu", torch.bfloat16):
-                features = model.features(images)
-            cam = functional.conv2d(features.float(), model.weight)
-            # A crop counts as a whole picture whose other cells are silent.
-            logits = cam.sum((2, 3)) / FULL_CELLS + model.bias
-            image_loss = functional.cross_entropy(logits, labels)
-            cell_loss = functional.cross_entropy(cell_head(cam), cells, cell_weights, ignore_index=IGNORED)
-            loss = image_loss + phase.cell_loss * cell_loss
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 5.0)
-            optimiser.step()
-            follow(average, model, min(recipe.average_decay, (step + 1) / (step + 10)))
-            if step % 50 == 0:
-                right = (logits.argmax(1) == labels).float().mean().item()
-                spent = time.monotonic() - started
-                print(
-                    f"phase {number} step {step} {spent:.0f} s: image loss {image_loss.item():.3f}, "
-                    f"cell loss {cell_loss.item():.3f}, accuracy {right:.2f}",
-                    flush=True,
-                )
-            if (step + 1) % 250 == 0 or step + 1 == phase.steps:
-                save(average, train, validation, recipe, time.monotonic() - started)
+    model.train()
+    for step in range(phase.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(step, phase, recipe.warm_up_steps)
+        images, labels, cells = batches.draw(phase)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = model.features(images)
+        cam = functional.conv2d(features.float(), model.weight)
+        # A crop counts as a whole picture whose other cells are silent.
+        logits = cam.sum((2, 3)) / FULL_CELLS + model.bias
+        image_loss = functional.cross_entropy(logits, labels)
+        cell_loss = functional.cross_entropy(cell_head(cam), cells, cell_weights, ignore_index=IGNORED)
+        loss = image_loss + phase.cell_loss * cell_loss
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        follow(average, model, min(recipe.average_decay, (step + 1) / (step + 10)))
+        if step % 50 == 0:
+            right = (logits.argmax(1) == labels).float().mean().item()
+            print(
+                f"phase {number} step {step} {time.monotonic() - started:.0f} s: image loss {image_loss.item():.3f}, "
+                f"cell loss {cell_loss.item():.3f}, accuracy {right:.2f}",
+                flush=True,
+            )
+    settle_statistics(average, train)
+    return average
 
 
-def save(average: VialNet, train: Split, validation: Split, recipe: Recipe, seconds: float) -> None:
-    """Writes a checkpoint that is ready for export."""
-    settled = copy.deepcopy(average)
-    settle_statistics(settled, train)
-    accuracy, _ = evaluate(settled, validation, 300)
-    print(f"validation accuracy {accuracy:.4f} (first 300)", flush=True)
-    WORK.mkdir(parents=True, exist_ok=True)
-    training = {"seed": SEED, "seconds": round(seconds), "labels": list(LABELS), **asdict(recipe)}
-    torch.save({"model": settled.state_dict(), "recipe": json.dumps(training)}, CHECKPOINT)
+def checkpoint_of(number: int) -> Path:
+    return WORK / f"phase-{number}.pt"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--from-phase", type=int, default=0)
+    first = parser.parse_args().from_phase
+    torch.manual_seed(SEED)
+    recipe = Recipe()
+    train, validation = Split.load("train"), Split.load("validation")
+    model = VialNet()
+    seconds = 0
+    if first > 0:
+        stored = torch.load(checkpoint_of(first - 1), weights_only=True)
+        model.load_state_dict(stored["model"])
+        seconds = json.loads(stored["recipe"])["seconds"]
+    for number in range(first, len(recipe.phases)):
+        started = time.monotonic()
+        average = run_phase(number, recipe, model.to(memory_format=torch.channels_last), train)
+        seconds += round(time.monotonic() - started)
+        training = {"seed": SEED, "seconds": seconds, "labels": list(LABELS), **asdict(recipe)}
+        torch.save({"model": average.state_dict(), "recipe": json.dumps(training)}, checkpoint_of(number))
+        right = predict(average, validation.images).argmax(1).numpy() == validation.labels
+        print(f"phase {number}: validation accuracy {right.mean():.4f} after {seconds} s", flush=True)
+        # The statistics were averaged for the checkpoint; training follows them again.
+        model = VialNet()
+        model.load_state_dict(average.state_dict())
+    shutil.copyfile(checkpoint_of(len(recipe.phases) - 1), CHECKPOINT)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import unittest
 
 import numpy as np
 import torch
+from PIL import Image
 
 from training.decision import Policy
 from training.export import fold_batch_norm
@@ -10,7 +11,6 @@ from training.model import VialNet, normalise
 from training.train import IGNORED, cell_labels
 from training.vial.dataset import to_input
 from training.vial.render import MAP_SIZE, render
-from PIL import Image
 
 
 class Model(unittest.TestCase):

@@ -37,13 +37,13 @@ class Renderer(unittest.TestCase):
                 self.assertEqual(bool(picture.defect_map.any()), label != "good")
 
     def test_no_defect_is_smaller_than_the_smallest(self):
-        for index in range(60):
+        for index in range(30):
             for label in LABELS[1:]:
                 for defect in render((6, index), label).defects:
                     self.assertGreaterEqual(defect.extent_px, SMALLEST_PX)
 
     def test_a_defect_is_seen_where_the_metadata_says(self):
-        for index in range(40):
+        for index in range(20):
             for label in LABELS[1:]:
                 with self.subTest(index=index, label=label):
                     self.check_defect_is_seen(index, label)
