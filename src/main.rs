@@ -1,2 +1,8 @@
-//! Parse, configure, build, run, exit code.
-fn main() {}
+//! The program: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    linesight::host::tune_allocator();
+    linesight::cli::main()
+}

@@ -99,10 +99,12 @@ fn forward(level: LogLevel, category: &str, id: &str, location: &str, message: &
             tracing::trace!(target: "onnxruntime", category, id, location, "{message}");
         }
         LogLevel::Info => {
-            tracing::debug!(target: "onnxruntime", category, id, location, "{message}");
+            tracing::trace!(target: "onnxruntime", category, id, location, "{message}");
         }
+        // Its warnings are about what it does itself (graph optimisation, session options); none
+        // asks an operator to act.
         LogLevel::Warning => {
-            tracing::warn!(target: "onnxruntime", category, id, location, "{message}");
+            tracing::debug!(target: "onnxruntime", category, id, location, "{message}");
         }
         LogLevel::Error | LogLevel::Fatal => {
             tracing::error!(target: "onnxruntime", category, id, location, "{message}");

@@ -67,13 +67,13 @@ pub fn scaffold(
     Scaffold { package_toml, model_toml: model_toml(name) }
 }
 
-/// Writes a text to a file that must not exist yet.
+/// Writes to a file that must not exist yet.
 ///
 /// # Errors
 /// `AlreadyExists` if it does, so that nobody's work is lost; else what writing met.
-pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(bytes)
 }
 
 /// `"pixels": f32 [?, 3, 224, 224]`, on one line whatever the name holds.

@@ -69,8 +69,8 @@ fn anything_else_is_served_as_tensors() {
 fn nobodys_file_is_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("package.toml");
-    write_new(&path, "mine").unwrap();
-    assert_eq!(write_new(&path, "yours").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    write_new(&path, b"mine").unwrap();
+    assert_eq!(write_new(&path, b"yours").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
 }
 

@@ -1,0 +1,108 @@
+//! `linesight doctor`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Settings, table};
+use crate::{
+    app::{self, Engines},
+    host::Host,
+    repository::{Snapshot, VersionState},
+};
+
+/// Show versions, digests, cores, and whether the models answer their golden samples.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    settings: Settings,
+    /// As JSON, for a record
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.settings.load_quietly()?;
+        crate::telemetry::init(&config.log)?;
+        let runtime = app::edge_runtime(&config)?;
+        let engines = Engines::start(&config, None)?;
+        engines.load(runtime.handle())?;
+        let snapshot = engines.predictor.snapshot();
+        let report = report(&config, &engines, &snapshot);
+        if self.json {
+            table::print(&serde_json::to_string_pretty(&report)?);
+        } else {
+            let rows: Vec<Vec<String>> = lines("", &report);
+            table::print(&table::columns(&rows));
+        }
+        let readiness = snapshot.readiness();
+        for note in &readiness.notes {
+            table::complain(&format!("note: {note}"));
+        }
+        Ok(if readiness.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn report(
+    config: &crate::config::Config,
+    engines: &Engines,
+    snapshot: &Snapshot,
+) -> serde_json::Value {
+    let host = Host::detect();
+    let environment = &engines.environment;
+    let version = |name: &str, (version, state): (_, &VersionState)| {
+        let mut line = json!({ "model": name, "version": version, "state": state.as_str() });
+        match state {
+            VersionState::Serving(serving) => {
+                line["digest"] = json!(serving.digest);
+                line["evidence"] = json!(serving.evidence);
+                line["max_batch"] = json!(serving.lanes.batching().max_batch);
+            }
+            VersionState::Failed(why) => line["reason"] = json!(why),
+            VersionState::Found | VersionState::Loading => {}
+        }
+        line
+    };
+    let models: Vec<_> = snapshot
+        .models
+        .iter()
+        .flat_map(|(name, entry)| entry.versions.iter().map(|it| version(name.as_str(), it)))
+        .collect();
+    json!({
+        "linesight": env!("CARGO_PKG_VERSION"),
+        "onnxruntime": {
+            "version": environment.version(),
+            "library": environment.library_path(),
+            "digest": environment.library_digest(),
+            "build": environment.build_info(),
+        },
+        "host": {
+            "cores": host.cores(config.runtime.cores),
+            "allowed_cpus": host.allowed_cpus,
+            "quota_cores": host.quota_cores,
+            "memory_limit_bytes": host.memory_limit,
+            "resident_bytes": crate::host::rss_bytes(),
+        },
+        "config_digest": config.digest(),
+        "models": models,
+    })
+}
+
+/// Nested values as rows of a dotted name and a value.
+fn lines(name: &str, value: &serde_json::Value) -> Vec<Vec<String>> {
+    let below = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+    match value {
+        serde_json::Value::Object(all) => {
+            all.iter().flat_map(|(key, it)| lines(&below(key), it)).collect()
+        }
+        serde_json::Value::Array(all) => {
+            all.iter().enumerate().flat_map(|(at, it)| lines(&below(&at.to_string()), it)).collect()
+        }
+        serde_json::Value::String(text) => vec![vec![name.to_owned(), text.clone()]],
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_) => vec![vec![name.to_owned(), value.to_string()]],
+    }
+}

@@ -1,0 +1,231 @@
+//! The accept loop and its timers over real sockets, around a router of the test's own.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, routing::get};
+use linesight::{
+    http::{Drained, Listener, ListenerConfig},
+    metrics::Metrics,
+};
+use tokio::sync::oneshot;
+
+/// A listener on a thread of its own, stopped and joined by [`Running::stop`].
+struct Running {
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<Drained>,
+}
+
+fn start(config: ListenerConfig) -> Running {
+    let metrics = Metrics::new();
+    let counted = Arc::clone(&metrics);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (tell, address) = std::sync::mpsc::channel();
+    let run = async move {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(anywhere, config, Some(counted)).await.unwrap();
+        tell.send(listener.address()).unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" })).route(
+            "/slow",
+            get(|| async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                "done"
+            }),
+        );
+        let until_told = async {
+            let _dropped_is_told = stopped.await;
+        };
+        listener.serve(router, until_told).await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let thread = std::thread::spawn(move || runtime.block_on(run));
+    Running { address: address.recv().unwrap(), metrics, stop, thread }
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    fn stop(self) -> Drained {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+
+    fn assert_counted(&self, line: &str) {
+        assert_counted(&self.metrics, line);
+    }
+
+    /// Stops; timers are counted when their connection has ended, so only now surely all are.
+    fn stop_and_assert_counted(self, line: &str) {
+        let metrics = Arc::clone(&self.metrics);
+        self.stop();
+        assert_counted(&metrics, line);
+    }
+}
+
+#[track_caller]
+fn assert_counted(metrics: &Metrics, line: &str) {
+    let text = String::from_utf8(metrics.render()).unwrap();
+    assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
+}
+
+/// Sends a request on an open connection and reads its answer up to and with `end`.
+fn exchange(stream: &mut TcpStream, request: &str, end: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "closed after {answer:?}");
+        answer.push(byte[0]);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// Whether the server closes the connection without another byte.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0]) {
+        Ok(n) => n == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+const HELLO: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn short() -> ListenerConfig {
+    ListenerConfig {
+        first_byte_timeout: Duration::from_millis(100),
+        header_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_secs(5),
+        linger: Duration::from_millis(50),
+        ..ListenerConfig::default()
+    }
+}
+
+#[test]
+fn silent_and_dribbling_clients_are_closed_and_counted() {
+    let server = start(short());
+    assert!(is_closed(&mut server.connect()));
+    server.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"first_byte\"} 1");
+    let server = start(short());
+    let mut dribbling = server.connect();
+    dribbling.write_all(b"GET / HT").unwrap();
+    assert!(is_closed(&mut dribbling));
+    server.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"header\"} 1");
+}
+
+#[test]
+fn a_kept_alive_connection_outlives_the_header_timer() {
+    let server = start(short());
+    let mut stream = server.connect();
+    assert!(exchange(&mut stream, HELLO, "hello").starts_with("HTTP/1.1 200"));
+    // Waits on the server's clock, not on ours: the silent one is closed after the header timeout.
+    assert!(is_closed(&mut server.connect()));
+    assert!(is_closed(&mut server.connect()));
+    assert!(exchange(&mut stream, HELLO, "hello").starts_with("HTTP/1.1 200"));
+    server.stop();
+}
+
+#[test]
+fn an_idle_connection_is_closed() {
+    let server = start(ListenerConfig { idle_timeout: Duration::from_millis(100), ..short() });
+    let mut stream = server.connect();
+    exchange(&mut stream, HELLO, "hello");
+    assert!(is_closed(&mut stream));
+    // A request in progress is no idling, however long it takes.
+    let mut stream = server.connect();
+    exchange(&mut stream, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n", "done");
+    drop(stream);
+    server.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"idle\"} 1");
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_at_once() {
+    let config = ListenerConfig { connections: 2, ..ListenerConfig::default() };
+    let server = start(config);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    exchange(&mut first, HELLO, "hello");
+    exchange(&mut second, HELLO, "hello");
+    assert!(is_closed(&mut server.connect()));
+    server.assert_counted("linesight_connections_refused_total 1");
+    server.assert_counted("linesight_connections{state=\"open\"} 2");
+    drop(first);
+    // The slot comes back once the server has seen the end of the first.
+    let answered = (0..1000).any(|_| {
+        let mut stream = server.connect();
+        stream.write_all(HELLO.as_bytes()).is_ok() && stream.read(&mut [0]).is_ok_and(|n| n == 1)
+    });
+    assert!(answered);
+    server.stop();
+}
+
+#[test]
+fn one_address_can_be_held_to_fewer() {
+    let config = ListenerConfig { connections_per_address: 1, ..ListenerConfig::default() };
+    let server = start(config);
+    let mut first = server.connect();
+    exchange(&mut first, HELLO, "hello");
+    assert!(is_closed(&mut server.connect()));
+    server.stop();
+}
+
+#[test]
+fn draining_finishes_what_is_in_flight_and_closes_the_rest() {
+    let server = start(short());
+    let mut idle = server.connect();
+    exchange(&mut idle, HELLO, "hello");
+    let mut busy = server.connect();
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // An answered request on a later connection shows that the earlier ones were accepted.
+    exchange(&mut server.connect(), HELLO, "hello");
+    let address = server.address;
+    let drained = server.stop();
+    assert_eq!(drained, Drained { n_cut: 0 });
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).unwrap();
+    assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+    assert!(answer.ends_with("done"), "{answer}");
+    assert!(is_closed(&mut idle));
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn what_is_not_done_within_the_grace_is_cut() {
+    let server = start(ListenerConfig { grace: Duration::from_millis(20), ..short() });
+    let mut busy = server.connect();
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    exchange(&mut server.connect(), HELLO, "hello");
+    assert_eq!(server.stop(), Drained { n_cut: 1 });
+    assert!(is_closed(&mut busy));
+}
+
+#[test]
+fn header_abuse_ends_in_431_or_400() {
+    let server = start(ListenerConfig::default());
+    let many: String = (0..100).map(|it| format!("x-{it}: y\r\n")).collect();
+    let long = format!("x: {}\r\n", "y".repeat(100 << 10));
+    let smuggled = "Content-Length: 5\r\nTransfer-Encoding: gibberish\r\n".to_owned();
+    for (headers, statuses) in
+        [(many, ["431", "400"]), (long, ["431", "400"]), (smuggled, ["400", "400"])]
+    {
+        let mut stream = server.connect();
+        // The server may close before it has read all of it.
+        let _may_be_closed =
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes());
+        let mut answer = Vec::new();
+        let _may_be_reset = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.get(9..12).unwrap_or_default();
+        assert!(statuses.contains(&status), "{:?} {answer}", &headers[..20]);
+    }
+    server.stop();
+}

@@ -1,0 +1,99 @@
+//! HTTP/2 over real sockets: the timers that hyper leaves to us, and draining.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, http::Request, routing::get};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use linesight::{
+    http::{Listener, ListenerConfig},
+    metrics::Metrics,
+};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
+
+/// A listener and one client connection to it, on the test's own runtime.
+struct Pair {
+    client: SendRequest<Bytes>,
+    /// Ends with the connection.
+    connection: JoinHandle<Result<(), h2::Error>>,
+    metrics: Arc<Metrics>,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+async fn start(config: ListenerConfig, window: u32) -> Pair {
+    let metrics = Metrics::new();
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(anywhere, config, Some(Arc::clone(&metrics))).await.unwrap();
+    let stream = TcpStream::connect(listener.address()).await.unwrap();
+    let router = Router::new().route("/", get(|| async { "hello" })).route(
+        "/slow",
+        get(|| async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            "done"
+        }),
+    );
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(async move {
+        let until_told = async {
+            let _dropped_is_told = stopped.await;
+        };
+        listener.serve(router, until_told).await;
+    });
+    let mut builder = h2::client::Builder::new();
+    let (client, connection) = builder.initial_window_size(window).handshake(stream).await.unwrap();
+    Pair { client, connection: tokio::spawn(connection), metrics, stop, server }
+}
+
+async fn fetch(client: &mut SendRequest<Bytes>, path: &str) -> Result<Bytes, h2::Error> {
+    let request = Request::get(format!("http://x{path}")).body(()).unwrap();
+    let (response, _no_body) = client.send_request(request, true)?;
+    let mut body = response.await?.into_body();
+    let data = body.data().await.unwrap_or(Ok(Bytes::new()))?;
+    body.flow_control().release_capacity(data.len())?;
+    Ok(data)
+}
+
+impl Pair {
+    async fn stop_and_assert_counted(self, line: &str) {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap();
+        let text = String::from_utf8(self.metrics.render()).unwrap();
+        assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let idle_timeout = Duration::from_millis(100);
+    let mut pair =
+        start(ListenerConfig { idle_timeout, ..ListenerConfig::default() }, 65_535).await;
+    assert_eq!(fetch(&mut pair.client, "/slow").await.unwrap(), "done");
+    let _closed_either_way = (&mut pair.connection).await.unwrap();
+    pair.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"idle\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_client_that_grants_no_window_is_given_up() {
+    let write_timeout = Duration::from_millis(100);
+    // The server looks again once per idle period.
+    let idle_timeout = Duration::from_millis(100);
+    let config = ListenerConfig { write_timeout, idle_timeout, ..ListenerConfig::default() };
+    let mut pair = start(config, 0).await;
+    assert!(fetch(&mut pair.client, "/").await.is_err());
+    pair.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"write\"} 1").await;
+}
+
+#[tokio::test]
+async fn draining_finishes_the_streams_in_flight() {
+    let mut pair = start(ListenerConfig::default(), 65_535).await;
+    assert_eq!(fetch(&mut pair.client, "/").await.unwrap(), "hello");
+    let mut client = pair.client.clone();
+    let slow = tokio::spawn(async move { fetch(&mut client, "/slow").await });
+    // An answer to a later stream shows that the slow one has begun.
+    assert_eq!(fetch(&mut pair.client, "/").await.unwrap(), "hello");
+    pair.stop.send(()).unwrap();
+    assert_eq!(slow.await.unwrap().unwrap(), "done");
+    pair.server.await.unwrap();
+    assert!(fetch(&mut pair.client, "/").await.is_err());
+}

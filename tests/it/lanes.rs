@@ -1,0 +1,235 @@
+//! The glue around the scheduler, with an executor whose speed and failures the test decides.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use linesight::{
+    batch::{
+        Answer, BatchError, Batcher, Batching, ExecuteError, Executor, Feed, Input, ModelHandle,
+        ModelSpec, Program, Request,
+    },
+    metrics::Metrics,
+    types::{Instant, NamedTensor, Tensor},
+};
+
+const LONG: Duration = Duration::from_secs(120);
+/// A row with this value fails its run.
+const POISON: f32 = -1.0;
+/// A row with this value makes the executor panic.
+const BOMB: f32 = -2.0;
+
+/// Doubles each value. Each run waits for leave from the test, where it holds the gate.
+#[derive(Debug)]
+struct Doubler {
+    runs: AtomicUsize,
+    gate: Option<Mutex<Receiver<()>>>,
+}
+
+#[derive(Debug)]
+struct Open(Arc<Doubler>);
+
+impl Program for Open {
+    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError> {
+        Ok(Box::new(Open(Arc::clone(&self.0))))
+    }
+}
+
+impl Executor for Open {
+    fn execute(
+        &mut self,
+        inputs: &[Feed<'_>],
+        outputs: &[Arc<str>],
+    ) -> Result<Vec<NamedTensor>, ExecuteError> {
+        self.0.runs.fetch_add(1, Ordering::SeqCst);
+        if let Some(gate) = &self.0.gate {
+            gate.lock().unwrap().recv().unwrap();
+        }
+        let input = Tensor::new(inputs[0].shape.to_vec(), inputs[0].data.clone()).unwrap();
+        let values = input.as_f32().unwrap();
+        assert!(!values.contains(&BOMB), "a bomb");
+        if values.contains(&POISON) {
+            return Err(ExecuteError("poisoned".to_owned()));
+        }
+        let doubled: Vec<f32> = values.iter().map(|it| it * 2.0).collect();
+        let tensor = Tensor::new(input.shape().to_vec(), doubled).unwrap();
+        Ok(vec![NamedTensor { name: Arc::clone(&outputs[0]), tensor }])
+    }
+}
+
+struct World {
+    doubler: Arc<Doubler>,
+    leave: Option<Sender<()>>,
+    model: ModelHandle,
+    batcher: Batcher,
+}
+
+fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
+    let (leave, gate) = channel();
+    let gate = gated.then(|| Mutex::new(gate));
+    let doubler = Arc::new(Doubler { runs: AtomicUsize::new(0), gate });
+    let batcher = Batcher::start(NonZeroUsize::new(n_lanes).unwrap(), Metrics::new()).unwrap();
+    let model = batcher.register(ModelSpec {
+        label: "doubler".to_owned(),
+        program: Arc::new(Open(Arc::clone(&doubler))),
+        image: None,
+        batching: Batching { max_batch, run_times: vec![(1, Duration::from_millis(1))] },
+        max_lanes: None,
+        metrics: None,
+    });
+    World { doubler, leave: gated.then_some(leave), model, batcher }
+}
+
+fn request(value: f32, patience: Duration) -> Request {
+    let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();
+    let now = Instant::now();
+    Request {
+        input: Input::Tensors(vec![NamedTensor { name: Arc::from("x"), tensor }]),
+        outputs: Arc::from([Arc::from("y")]),
+        aim: now + patience,
+        expires: now + patience,
+        client_deadline: None,
+    }
+}
+
+fn value(answer: Result<Answer, BatchError>) -> Result<f32, BatchError> {
+    Ok(answer?.outputs[0].tensor.as_f32().unwrap()[0])
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn an_item_is_told_when_its_time_is_up_while_the_lane_is_stuck() {
+    let world = world(1, 1, true);
+    let leave = world.leave.unwrap();
+    runtime().block_on(async {
+        let mut first = Box::pin(world.model.infer(request(1.0, LONG)));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        // The lane has not been let go: nothing but the timer can answer.
+        let hurried = world.model.infer(request(2.0, Duration::from_millis(30))).await;
+        assert_eq!(value(hurried), Err(BatchError::Expired));
+        leave.send(()).unwrap();
+        assert_eq!(value(first.await), Ok(2.0));
+    });
+    assert_eq!(world.doubler.runs.load(Ordering::SeqCst), 1, "what has expired is not run");
+}
+
+#[test]
+fn an_item_on_a_stuck_lane_is_told_too_and_its_answer_goes_nowhere() {
+    let world = world(1, 1, true);
+    let leave = world.leave.unwrap();
+    runtime().block_on(async {
+        let stuck = world.model.infer(request(1.0, Duration::from_millis(30))).await;
+        assert_eq!(value(stuck), Err(BatchError::Expired));
+        let mut next = Box::pin(world.model.infer(request(2.0, LONG)));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        leave.send(()).unwrap();
+        leave.send(()).unwrap();
+        assert_eq!(value(next.await), Ok(4.0));
+    });
+}
+
+#[test]
+fn an_abandoned_item_is_not_run() {
+    let world = world(1, 1, true);
+    let leave = world.leave.unwrap();
+    runtime().block_on(async {
+        let mut first = Box::pin(world.model.infer(request(1.0, LONG)));
+        let mut second = Box::pin(world.model.infer(request(2.0, LONG)));
+        let mut third = Box::pin(world.model.infer(request(3.0, LONG)));
+        for it in [&mut first, &mut second, &mut third] {
+            assert!(futures_util::poll!(it).is_pending());
+        }
+        drop(second);
+        leave.send(()).unwrap();
+        leave.send(()).unwrap();
+        assert_eq!((value(first.await), value(third.await)), (Ok(2.0), Ok(6.0)));
+    });
+    assert_eq!(world.doubler.runs.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn one_bad_item_of_a_shared_run_fails_alone() {
+    for bad in [POISON, BOMB] {
+        let world = world(1, 4, true);
+        let leave = world.leave.unwrap();
+        runtime().block_on(async {
+            let mut first = Box::pin(world.model.infer(request(9.0, LONG)));
+            assert!(futures_util::poll!(&mut first).is_pending());
+            // These four wait together, and are run together.
+            let values = [1.0, bad, 3.0, 4.0];
+            let mut shared = Box::pin(join_all(values.map(|it| world.model.infer(request(it, LONG)))));
+            assert!(futures_util::poll!(&mut shared).is_pending());
+            // One run for the first, one for the four, and one each as that failed.
+            (0..6).for_each(|_| leave.send(()).unwrap());
+            assert_eq!(value(first.await), Ok(18.0));
+            let answers: Vec<_> = shared.await.into_iter().map(value).collect();
+            assert_eq!((&answers[0], &answers[2], &answers[3]), (&Ok(2.0), &Ok(6.0), &Ok(8.0)));
+            assert!(matches!(answers[1], Err(BatchError::Execute(_))), "{:?}", answers[1]);
+        });
+        assert_eq!(world.doubler.runs.load(Ordering::SeqCst), 6);
+    }
+}
+
+#[test]
+fn work_that_cannot_be_done_in_time_is_refused_at_once() {
+    let world = world(1, 1, true);
+    let leave = world.leave.unwrap();
+    runtime().block_on(async {
+        let mut waiting: Vec<_> =
+            (0..20).map(|_| Box::pin(world.model.infer(request(1.0, LONG)))).collect();
+        for it in &mut waiting {
+            assert!(futures_util::poll!(it).is_pending());
+        }
+        // Twenty items of a millisecond are ahead.
+        let refused = world.model.infer(request(2.0, Duration::from_millis(10))).await;
+        let Err(BatchError::Refused(refusal)) = value(refused) else { panic!("was admitted") };
+        assert!(refusal.retry_after >= Duration::from_millis(10));
+        (0..20).for_each(|_| leave.send(()).unwrap());
+        for it in waiting {
+            assert_eq!(value(it.await), Ok(2.0));
+        }
+    });
+}
+
+#[test]
+fn whoever_still_waits_when_the_lanes_stop_is_told() {
+    let world = world(1, 1, true);
+    let leave = world.leave.unwrap();
+    runtime().block_on(async {
+        let mut running = Box::pin(world.model.infer(request(1.0, LONG)));
+        let mut waiting = Box::pin(world.model.infer(request(2.0, LONG)));
+        assert!(futures_util::poll!(&mut running).is_pending());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        leave.send(()).unwrap();
+        leave.send(()).unwrap();
+        drop(world.batcher);
+        for it in [running, waiting] {
+            let answer = value(it.await);
+            assert!(matches!(answer, Ok(_) | Err(BatchError::Stopped)), "{answer:?}");
+        }
+        let late = value(world.model.infer(request(3.0, LONG)).await);
+        assert_eq!(late, Err(BatchError::Stopped));
+    });
+}
+
+#[test]
+fn a_thousand_items_on_four_lanes_each_get_their_own_answer() {
+    let world = world(4, 8, false);
+    runtime().block_on(async {
+        let ask = async |it: u16| value(world.model.infer(request(f32::from(it), LONG)).await);
+        let answers = join_all((0..1000).map(ask)).await;
+        for (number, answer) in (0_u16..).zip(answers) {
+            assert_eq!(answer, Ok(f32::from(number) * 2.0));
+        }
+    });
+}
