@@ -23,83 +23,58 @@ const MAX_SCANS_OF_LARGEST: usize = 20;
 /// What `png` may allocate besides the pixels: a few rows, a palette, chunks it has to keep.
 const PNG_LIMIT_BYTES: usize = 64 << 20;
 
-/// A decoder whose memory is reused from image to image.
+/// Decodes a JPEG that has all its scans.
 ///
-/// Its settings are those of Pillow, so that its pixels are, too: accurate integer DCT and smooth
+/// The settings are those of Pillow, so that the pixels are, too: accurate integer DCT and smooth
 /// upsampling, both defaults. What libjpeg calls a warning (data missing, left over or damaged) is
 /// an error here: `turbojpeg` reports either as a failure.
-#[derive(Debug)]
-pub(super) struct JpegDecoder(turbojpeg::Decompressor);
+pub(super) fn decode_jpeg(
+    bytes: &[u8],
+    head: &JpegHead<'_>,
+    limits: Limits,
+    canvas: Canvas<'_>,
+) -> Result<(), ImageError> {
+    let pixels = u64::from(head.width) * u64::from(head.height);
+    let share = usize::try_from(limits.max_pixels / pixels).unwrap_or(MAX_SCANS);
+    let max_scans = share.saturating_mul(MAX_SCANS_OF_LARGEST).min(MAX_SCANS);
+    head.check_scans(bytes, max_scans)?;
 
-impl JpegDecoder {
-    pub(super) fn new() -> Self {
-        let decoder = turbojpeg::Decompressor::new();
-        Self(decoder.expect("making a decoder fails only without memory for a few kilobytes"))
+    let (format, reduce) = match (canvas.colour, head.is_grey()) {
+        (Colour::Grey, true) => (turbojpeg::PixelFormat::GRAY, false),
+        // Not libjpeg's own grey, which is the stored luma: Pillow goes by way of RGB.
+        (Colour::Grey, false) => (turbojpeg::PixelFormat::RGB, true),
+        (Colour::Rgb, _) => (turbojpeg::PixelFormat::RGB, false),
+        (Colour::Bgr, _) => (turbojpeg::PixelFormat::BGR, false),
+    };
+    let sides = (head.width as usize, head.height as usize);
+    let Canvas { colour, decoded, raw } = canvas;
+    if !reduce {
+        return decompress(bytes, format, sides, decoded);
     }
+    let raw = room_in(raw, sides.0 * sides.1 * format.size());
+    decompress(bytes, format, sides, raw)?;
+    to_colour(raw.as_chunks::<3>().0, colour, decoded, |&it| it);
+    Ok(())
+}
 
-    pub(super) fn decode(
-        &mut self,
-        bytes: &[u8],
-        head: &JpegHead<'_>,
-        limits: Limits,
-        canvas: Canvas<'_>,
-    ) -> Result<(), ImageError> {
-        let pixels = u64::from(head.width) * u64::from(head.height);
-        let share = usize::try_from(limits.max_pixels / pixels).unwrap_or(MAX_SCANS);
-        let max_scans = share.saturating_mul(MAX_SCANS_OF_LARGEST).min(MAX_SCANS);
-        head.check_scans(bytes, max_scans)?;
-
-        let (format, reduce) = match (canvas.colour, head.is_grey()) {
-            (Colour::Grey, true) => (turbojpeg::PixelFormat::GRAY, false),
-            // Not libjpeg's own grey, which is the stored luma: Pillow goes by way of RGB.
-            (Colour::Grey, false) => (turbojpeg::PixelFormat::RGB, true),
-            (Colour::Rgb, _) => (turbojpeg::PixelFormat::RGB, false),
-            (Colour::Bgr, _) => (turbojpeg::PixelFormat::BGR, false),
-        };
-        let (width, height) = (head.width as usize, head.height as usize);
-        let n = width * height * format.size();
-        let Canvas { colour, decoded, raw } = canvas;
-        if reduce {
-            let raw = room_in(raw, n);
-            self.decompress(bytes, format, (width, height), raw)?;
-            to_colour(raw.as_chunks::<3>().0, colour, decoded, |&it| it);
-            Ok(())
-        } else {
-            self.decompress(bytes, format, (width, height), decoded)
-        }
+/// Makes a decoder for each image, because libjpeg carries state from one to the next: an image
+/// without tables is decoded with those of the image before, and one that fails in its header
+/// leaves the decoder unable to read any other. Making one costs microseconds.
+fn decompress(
+    bytes: &[u8],
+    format: turbojpeg::PixelFormat,
+    (width, height): (usize, usize),
+    pixels: &mut [u8],
+) -> Result<(), ImageError> {
+    let mut decoder = turbojpeg::Decompressor::new()
+        .expect("making a decoder fails only without memory for a few kilobytes");
+    let header = decoder.read_header(bytes).map_err(|it| explain(&it))?;
+    if (header.width, header.height) != (width, height) {
+        return Err(jpeg("it gives its size in two ways"));
     }
-
-    /// Replaces the decoder after a failure: libjpeg-turbo 3.1 leaves one that failed in a header
-    /// halfway through it, and every later image then has "two starts".
-    fn decompress(
-        &mut self,
-        bytes: &[u8],
-        format: turbojpeg::PixelFormat,
-        sides: (usize, usize),
-        pixels: &mut [u8],
-    ) -> Result<(), ImageError> {
-        let result = self.try_decompress(bytes, format, sides, pixels);
-        if result.is_err() {
-            *self = Self::new();
-        }
-        result
-    }
-
-    fn try_decompress(
-        &mut self,
-        bytes: &[u8],
-        format: turbojpeg::PixelFormat,
-        (width, height): (usize, usize),
-        pixels: &mut [u8],
-    ) -> Result<(), ImageError> {
-        let header = self.0.read_header(bytes).map_err(|it| explain(&it))?;
-        if (header.width, header.height) != (width, height) {
-            return Err(jpeg("it gives its size in two ways"));
-        }
-        let pitch = width * format.size();
-        let image = turbojpeg::Image { pixels, width, pitch, height, format };
-        self.0.decompress(bytes, image).map_err(|it| explain(&it))
-    }
+    let pitch = width * format.size();
+    let image = turbojpeg::Image { pixels, width, pitch, height, format };
+    decoder.decompress(bytes, image).map_err(|it| explain(&it))
 }
 
 /// Decodes the one frame of a PNG. A panic in the decoder is an error of the image.

@@ -8,6 +8,9 @@ use super::{
 /// The eight bytes every PNG starts with.
 pub(super) const MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
 
+/// One bit of deflate gives at most 129 bytes, a byte 1032.
+const DEFLATE_MAX_RATIO: u64 = 1032;
+
 /// How samples make up a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Samples {
@@ -24,6 +27,8 @@ pub(super) struct PngHead<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) samples: Samples,
+    /// Bits a pixel.
+    bits: u64,
     /// Whether any pixel may be less than opaque: an alpha channel or a `tRNS` chunk.
     pub(super) has_alpha: bool,
     /// The last `eXIf` chunk, wherever it is (Pillow also reads it after the pixels).
@@ -38,14 +43,14 @@ impl<'a> PngHead<'a> {
             return Err(undecodable("it does not start with its header"));
         };
         let mut head = Self::parse_header(ihdr, limits)?;
-        let mut n_data = 0_u32;
+        let mut n_compressed = 0_u64;
         loop {
             let Some((kind, data)) = next_chunk(&mut rest)? else {
                 return Err(truncated("its end chunk is missing"));
             };
             match &kind {
                 b"IEND" => break,
-                b"IDAT" => n_data += 1,
+                b"IDAT" => n_compressed += data.len() as u64,
                 b"tRNS" => head.has_alpha = true,
                 b"eXIf" => head.exif = Some(data),
                 b"acTL" => {
@@ -57,8 +62,9 @@ impl<'a> PngHead<'a> {
                 _other => {}
             }
         }
-        if n_data == 0 {
-            return Err(truncated("it has no pixels"));
+        // Before room is made for pixels that cannot be there.
+        if head.least_bytes() > n_compressed.saturating_mul(DEFLATE_MAX_RATIO) {
+            return Err(truncated("it has far too little data for its size"));
         }
         Ok(head)
     }
@@ -88,8 +94,20 @@ impl<'a> PngHead<'a> {
             (6, 8) => Samples::Rgba,
             _other => return Err(malformed()),
         };
+        let bits = u64::from(depth)
+            * match samples {
+                Samples::Grey | Samples::Palette => 1,
+                Samples::GreyAlpha => 2,
+                Samples::Rgb => 3,
+                Samples::Rgba => 4,
+            };
         let has_alpha = matches!(samples, Samples::GreyAlpha | Samples::Rgba);
-        Ok(Self { width, height, samples, has_alpha, exif: None })
+        Ok(Self { width, height, samples, bits, has_alpha, exif: None })
+    }
+
+    /// The bytes of all pixels, not counting what begins and pads the rows.
+    fn least_bytes(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * self.bits / 8
     }
 }
 

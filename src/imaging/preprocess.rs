@@ -280,3 +280,84 @@ fn check_levels(spec: &PreprocessSpec, complaints: &mut Complaints) -> Vec<[f32;
     }
     levels
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        colour = "rgb"
+        layout = "NCHW"
+        dtype = "f32"
+        decode = "full"
+        resize = { mode = "stretch", size = [2, 1], filter = "bilinear", antialias = true }
+        crop = "none"
+        scale = 0.00392156862745098
+        mean = [0.485, 0.456, 0.406]
+        std = [0.229, 0.224, 0.225]
+        orientation = "exif"
+    "#;
+
+    fn read(table: &str) -> Result<Preprocess, Vec<PreprocessError>> {
+        Preprocess::from_spec(toml::from_str(table).unwrap())
+    }
+
+    fn keys(table: &str) -> Vec<&'static str> {
+        read(table).unwrap_err().iter().map(|it| it.key).collect()
+    }
+
+    #[test]
+    fn each_contradiction_is_named_by_its_key() {
+        let resize =
+            "{ mode = \"stretch\", size = [2, 1], filter = \"bilinear\", antialias = true }";
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("\"full\"", "\"scaled\"", &["decode"]),
+            ("[2, 1]", "224", &["resize.size"]),
+            ("[2, 1]", "[0, 1]", &["resize.size"]),
+            ("[2, 1]", "[5000, 1]", &["resize.size"]),
+            ("antialias = true", "antialias = false", &["resize.antialias"]),
+            ("\"bilinear\"", "\"nearest\"", &["resize.antialias"]),
+            ("antialias = true", "fill = 3", &["resize.fill"]),
+            ("stretch", "letterbox", &["resize.fill"]),
+            ("\"stretch\", size = [2, 1]", "\"shortest\", size = 8", &["crop"]),
+            ("\"none\"", "{ centre = [3, 1] }", &["crop"]),
+            ("0.00392156862745098", "0.0", &["scale"]),
+            ("0.00392156862745098", "nan", &["scale"]),
+            ("[0.485, 0.456, 0.406]", "[0.485]", &["mean"]),
+            ("[0.229, 0.224, 0.225]", "[0.229, 0.0, 0.225]", &["std"]),
+            ("[0.229, 0.224, 0.225]", "[1e-300, 1, 1]", &["std"]),
+            ("\"rgb\"", "\"grey\"", &["mean", "std"]),
+            (
+                resize,
+                "{ mode = \"letterbox\", size = 9, filter = \"nearest\" }",
+                &["resize.size", "resize.fill"],
+            ),
+        ];
+        assert!(read(GOOD).is_ok());
+        for (from, to, expected) in cases {
+            assert!(GOOD.contains(from), "{from}");
+            assert_eq!(keys(&GOOD.replace(from, to)), *expected, "{to}");
+        }
+        assert!(toml::from_str::<PreprocessSpec>(&format!("{GOOD}\ncolor = \"rgb\"")).is_err());
+    }
+
+    #[test]
+    fn rows_are_normalised_in_the_layout_of_the_model() {
+        let table = GOOD
+            .replace("0.00392156862745098", "0.5")
+            .replace("[0.485, 0.456, 0.406]", "[1, 2, 3]")
+            .replace("[0.229, 0.224, 0.225]", "[1, 2, 4]");
+        let pixels = Pixels::new(1, 2, 3, vec![2, 4, 6, 20, 40, 60]);
+        let cases = [
+            ("NCHW", [3, 2, 1], [0.0, 9.0, 0.0, 9.0, 0.0, 6.75]),
+            ("NHWC", [2, 1, 3], [0.0, 0.0, 0.0, 9.0, 9.0, 6.75]),
+        ];
+        for (layout, shape, expected) in cases {
+            let preprocess = read(&table.replace("NCHW", layout)).unwrap();
+            assert_eq!(preprocess.output_shape(), shape);
+            let mut row = vec![0.0; preprocess.row_len()];
+            preprocess.write_row(&pixels, &mut row);
+            assert_eq!(row, expected, "{layout}");
+        }
+    }
+}

@@ -99,10 +99,11 @@ impl Scaler {
     }
 }
 
-/// The first `n` bytes of a buffer that only ever grows, so that it is cleared only once.
+/// The first `n` bytes of a buffer; what they hold is left over from before. A buffer that is too
+/// small is replaced by fresh zeroed pages, of which the system maps only those that are written.
 pub(super) fn room_in(buffer: &mut Vec<u8>, n: usize) -> &mut [u8] {
     if buffer.len() < n {
-        buffer.resize(n, 0);
+        *buffer = vec![0; n];
     }
     &mut buffer[..n]
 }

@@ -1,7 +1,7 @@
 //! What one thread keeps from image to image, and the whole way from bytes to pixels.
 
 use super::{
-    decode::{JpegDecoder, decode_png},
+    decode::{decode_jpeg, decode_png},
     error::ImageError,
     exif::Orientation,
     geometry::Size,
@@ -16,10 +16,10 @@ use super::{
 /// bound, one large image would hold its memory in every thread for ever.
 const KEEP_BYTES: usize = 16 << 20;
 
-/// What one thread needs to decode and resize; decoder and buffers are reused from image to image.
-#[derive(Debug)]
+/// What one thread needs to decode and resize. Its buffers are reused from image to image; nothing
+/// of one image can reach the next.
+#[derive(Debug, Default)]
 pub struct Workspace {
-    jpeg: JpegDecoder,
     scaler: Scaler,
     /// The image as stored, in the model's channel order.
     decoded: Vec<u8>,
@@ -43,6 +43,11 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    #[cfg(test)]
+    pub(super) fn new(width: u32, height: u32, channels: u8, data: Vec<u8>) -> Self {
+        Self { width, height, channels, data }
+    }
+
     /// Row by row from the top, channels interleaved.
     #[must_use]
     pub fn data(&self) -> &[u8] {
@@ -62,18 +67,9 @@ pub(super) struct Canvas<'a> {
 
 impl Workspace {
     /// An empty workspace; buffers come with the first image.
-    ///
-    /// # Panics
-    /// If there is no memory for the few kilobytes of a JPEG decoder.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            jpeg: JpegDecoder::new(),
-            scaler: Scaler::default(),
-            decoded: Vec::new(),
-            upright: Vec::new(),
-            raw: Vec::new(),
-        }
+        Self::default()
     }
 
     /// Decodes an image and brings it to the size and channels the model takes.
@@ -119,9 +115,7 @@ impl Workspace {
         let decoded = room_in(&mut self.decoded, n);
         let canvas = Canvas { colour: preprocess.colour(), decoded, raw: &mut self.raw };
         match &source {
-            Source::Jpeg(head) => {
-                self.jpeg.decode(bytes, head, limits, canvas)?;
-            }
+            Source::Jpeg(head) => decode_jpeg(bytes, head, limits, canvas)?,
             Source::Png(head) if head.has_alpha && preprocess.refuses_alpha() => {
                 return Err(ImageError::Unsupported {
                     what: "a PNG with transparency",
@@ -141,11 +135,5 @@ impl Workspace {
         let data = self.scaler.run(input, plan, preprocess.filter());
         let Size { width, height } = plan.output;
         Ok(Pixels { width, height, channels, data })
-    }
-}
-
-impl Default for Workspace {
-    fn default() -> Self {
-        Self::new()
     }
 }

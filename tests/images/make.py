@@ -182,6 +182,11 @@ def refused():
         # The tables between two scans belong to the later one.
         end = progressive.rindex(b"\xff\xc4", 0, at)
         refuse(f"scans{n}.jpg", progressive[:end] + b"\xff\xd9", "image_unreadable")
+    # libjpeg would use the tables of the image before, if its decoder were kept.
+    tables = whole
+    while (at := tables.find(b"\xff\xdb\x00\x43")) >= 0:
+        tables = tables[:at] + tables[at + 69 :]
+    refuse("no-tables.jpg", tables, "image_unreadable")
     refuse("no-end.png", whole_png[:-12], "image_unreadable")
     refuse("half.png", whole_png[: len(whole_png) // 2], "image_unreadable")
     refuse("idat-crc.png", whole_png.replace(b"IDAT", b"IDAU", 1), "image_unreadable")
