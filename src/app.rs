@@ -83,10 +83,7 @@ impl Engines {
         let batcher = Arc::new(Batcher::start(cores, Arc::clone(&metrics))?);
         let catalog = Arc::new(Catalog::default());
         let images = imaging::Limits { max_pixels: config.http.max_pixels };
-        let limits = PredictConfig {
-            max_bytes_in_flight: config.http.max_bytes_in_flight,
-            images,
-        };
+        let limits = PredictConfig { max_bytes_in_flight: config.http.max_bytes_in_flight, images };
         let predictor = Predictor::new(
             Arc::clone(&catalog),
             Arc::clone(&batcher),
@@ -179,7 +176,7 @@ async fn run(config: &Config) -> Result<(), AppError> {
     let until_drained = async {
         shutdown.requested().await;
         draining.start_draining();
-        tracing::info!(delay_ms = drain_delay.as_millis(), "stopping: no longer ready");
+        tracing::info!(delay_seconds = drain_delay.as_secs_f64(), "stopping: no longer ready");
         tokio::time::sleep(drain_delay).await;
     };
     let drained = listener.serve(http::router(state), until_drained).await;

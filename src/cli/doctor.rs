@@ -101,8 +101,8 @@ fn lines(name: &str, value: &serde_json::Value) -> Vec<Vec<String>> {
             all.iter().enumerate().flat_map(|(at, it)| lines(&below(&at.to_string()), it)).collect()
         }
         serde_json::Value::String(text) => vec![vec![name.to_owned(), text.clone()]],
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_) => vec![vec![name.to_owned(), value.to_string()]],
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
+            vec![vec![name.to_owned(), value.to_string()]]
+        }
     }
 }

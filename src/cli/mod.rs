@@ -114,8 +114,7 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         table::complain(&format!("linesight: {error:#}"));
-        let is_setup =
-            error.is::<ConfigErrors>() || error.is::<crate::onnx::EnvironmentError>();
+        let is_setup = error.is::<ConfigErrors>() || error.is::<crate::onnx::EnvironmentError>();
         if is_setup { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
     })
 }

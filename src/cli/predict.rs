@@ -69,9 +69,11 @@ impl Predict {
         });
         let mut answers = asked.buffered(cores * IN_FLIGHT_PER_CORE);
         let mut all_judged = true;
-        let mut rows = vec![["image", "verdict", "label", "score", "reason", "detail", "ms"]
-            .map(str::to_owned)
-            .to_vec()];
+        let mut rows = vec![
+            ["image", "verdict", "label", "score", "reason", "detail", "ms"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         while let Some((path, outcome)) = answers.next().await {
             let outcome = outcome.with_context(|| path.display().to_string())?;
             all_judged &= outcome.any_judged();

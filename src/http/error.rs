@@ -167,7 +167,7 @@ impl From<PredictError> for ApiError {
             PredictError::UnknownModel { .. } => Code::ModelUnknown,
             PredictError::UnknownVersion { .. } => Code::VersionUnknown,
             PredictError::VersionNotServed { .. } => Code::VersionNotServed,
-            PredictError::NotReady { .. } => Code::NotReady,
+            PredictError::Loading { .. } | PredictError::LoadFailed { .. } => Code::NotReady,
             PredictError::NoPreprocessing { .. } => Code::NoPreprocessing,
             PredictError::NoItem { .. } => Code::NoItem,
             PredictError::UnknownOutput { .. } => Code::OutputUnknown,
@@ -178,20 +178,13 @@ impl From<PredictError> for ApiError {
             PredictError::UnknownModel { .. }
             | PredictError::UnknownVersion { .. }
             | PredictError::VersionNotServed { .. }
-            | PredictError::NotReady { .. }
+            | PredictError::Loading { .. }
+            | PredictError::LoadFailed { .. }
             | PredictError::NoPreprocessing { .. }
             | PredictError::NoItem { .. }
             | PredictError::UnknownOutput { .. } => None,
         };
-        // The reason of a failed load is the operator's to read, on the model's own resource.
-        let detail = if let PredictError::NotReady { model, why } = &error
-            && why != "still loading"
-        {
-            format!("{model} failed to load; GET /v1/models/{} says why", model.name)
-        } else {
-            error.to_string()
-        };
-        Self { retry_after, ..Self::new(code, detail).because(error.reason()) }
+        Self { retry_after, ..Self::new(code, error.to_string()).because(error.reason()) }
     }
 }
 

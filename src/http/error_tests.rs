@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{ApiError, Code};
 use crate::{
     predict::{ItemError, ItemOutcome, ItemTiming, PredictError, Refusal, RefusalCause},
-    types::{ModelRef, RequestId},
+    types::RequestId,
 };
 
 fn respond(error: ApiError) -> Response {
@@ -73,17 +73,6 @@ fn when_all_items_failed_each_is_listed_and_the_gravest_gives_the_status() {
         assert_eq!(failed(&errors).code(), code, "{errors:?}");
     }
     insta::assert_json_snapshot!(body(respond(failed(&[deadline(), refused()]))));
-}
-
-#[test]
-fn why_a_load_failed_is_not_told_to_every_client() {
-    let model = ModelRef { name: "vial".parse().unwrap(), version: None };
-    let not_ready = |why: &str| {
-        ApiError::from(PredictError::NotReady { model: model.clone(), why: why.to_owned() })
-    };
-    assert_eq!(not_ready("still loading").detail(), "vial is not ready: still loading");
-    let failed = not_ready("/srv/models/vial/1/model.onnx: digest differs");
-    assert_eq!(failed.detail(), "vial failed to load; GET /v1/models/vial says why");
 }
 
 #[test]

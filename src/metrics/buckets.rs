@@ -8,7 +8,10 @@ use crate::types::Budget;
 pub(super) fn around(budget: Budget) -> Vec<f64> {
     let (target, limit) = (budget.target.as_secs_f64(), budget.limit.as_secs_f64());
     let mut edges = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
-    edges.extend([0.25, 0.5, 0.75, 1.0, 1.25, 2.0].map(|share| share * target));
+    // Rounded to a microsecond, or 0.75 * 0.6 would print as 0.44999999999999996.
+    let share = |share: f64| (share * target * 1e6).round() / 1e6;
+    edges.extend([0.25, 0.5, 0.75, 1.25, 2.0].map(share));
+    edges.push(target);
     edges.extend([limit, 2.0 * limit]);
     edges.sort_by(f64::total_cmp);
     // Two edges closer than 1 % tell nothing apart; target and limit are kept exactly.

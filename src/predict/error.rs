@@ -31,13 +31,18 @@ pub enum PredictError {
         /// What was asked for.
         model: ModelRef,
     },
-    /// The version is to be served, but is loading or failed to.
-    #[error("{model} is not ready: {why}")]
-    NotReady {
+    /// The version is still loading.
+    #[error("{model} is still loading")]
+    Loading {
         /// What was asked for.
         model: ModelRef,
-        /// "still loading", or why it failed.
-        why: String,
+    },
+    /// The version is to be served, but failed to load. Why is the operator's to read, on the
+    /// model's own resource.
+    #[error("{model} failed to load; GET /v1/models/{} says why", model.name)]
+    LoadFailed {
+        /// What was asked for.
+        model: ModelRef,
     },
     /// Images were sent to a version that does not say how to turn them into its input.
     #[error(
@@ -137,7 +142,7 @@ impl PredictError {
             | Self::NoPreprocessing { .. }
             | Self::NoItem { .. }
             | Self::UnknownOutput { .. } => Reason::RequestInvalid,
-            Self::NotReady { .. } => Reason::NotReady,
+            Self::Loading { .. } | Self::LoadFailed { .. } => Reason::NotReady,
             Self::Refused(_) => Reason::Overloaded,
         }
     }
@@ -152,7 +157,7 @@ impl PredictError {
             | Self::NoPreprocessing { .. }
             | Self::NoItem { .. }
             | Self::UnknownOutput { .. } => Blame::Client,
-            Self::NotReady { .. } => Blame::Model,
+            Self::Loading { .. } | Self::LoadFailed { .. } => Blame::Model,
             Self::Refused(_) => Blame::Capacity,
         }
     }

@@ -188,10 +188,8 @@ fn unresolved(wanted: &ModelRef, why: Unresolved) -> PredictError {
         (Unresolved::NotServed | Unresolved::UnknownVersion, _) => {
             PredictError::VersionNotServed { model }
         }
-        (Unresolved::Loading, _) => {
-            PredictError::NotReady { model, why: "still loading".to_owned() }
-        }
-        (Unresolved::Failed(why), _) => PredictError::NotReady { model, why },
+        (Unresolved::Loading, _) => PredictError::Loading { model },
+        (Unresolved::Failed, _) => PredictError::LoadFailed { model },
     }
 }
 

@@ -107,7 +107,7 @@ pub enum Unresolved {
     /// It is still loading.
     Loading,
     /// It failed to load.
-    Failed(String),
+    Failed,
 }
 
 impl ServingModel {
@@ -139,7 +139,7 @@ impl Snapshot {
             VersionState::Serving(serving) => Ok(serving),
             VersionState::Found => Err(Unresolved::NotServed),
             VersionState::Loading => Err(Unresolved::Loading),
-            VersionState::Failed(why) => Err(Unresolved::Failed(why.clone())),
+            VersionState::Failed(_) => Err(Unresolved::Failed),
         }
     }
 }

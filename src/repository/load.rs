@@ -141,7 +141,7 @@ impl Loader<'_> {
             package.version,
             &package.digest.to_string(),
             "cpu",
-            evidence_word(evidence),
+            evidence.as_str(),
         );
         Ok(ServingModel {
             name: wanted.name.clone(),
@@ -237,13 +237,6 @@ fn golden_result(
     }
 }
 
-fn evidence_word(evidence: Evidence) -> &'static str {
-    match evidence {
-        Evidence::None => "none",
-        Evidence::Golden => "golden",
-    }
-}
-
 fn log_batching(wanted: Wanted<'_>, batching: &Batching, refused: Option<&str>) {
     let times: Vec<String> = batching
         .run_times
@@ -259,7 +252,8 @@ fn log_batching(wanted: Wanted<'_>, batching: &Batching, refused: Option<&str>) 
     if single > wanted.config.budget.target {
         tracing::warn!(
             model = %wanted.name, version = %wanted.found.version,
-            took_ms = single.as_millis(), target_ms = wanted.config.budget.target.as_millis(),
+            took_seconds = single.as_secs_f64(),
+            target_seconds = wanted.config.budget.target.as_secs_f64(),
             "one item alone takes longer than the target"
         );
     }

@@ -179,7 +179,7 @@ fn unreadable(model: &FoundModel, complaints: &[super::complaint::Complaint]) ->
 fn log_success(serving: &ServingModel, started: Instant) {
     tracing::info!(
         model = %serving.name, version = %serving.version, digest = %serving.digest,
-        evidence = ?serving.evidence, took_ms = started.elapsed().as_millis(), "serving"
+        evidence = serving.evidence.as_str(), took_seconds = started.elapsed().as_secs_f64(), "serving"
     );
 }
 

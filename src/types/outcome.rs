@@ -136,6 +136,17 @@ pub enum Evidence {
     Golden,
 }
 
+impl Evidence {
+    /// The word used on the wire and as a metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Golden => "golden",
+        }
+    }
+}
+
 /// One item's verdict, as it stands in the answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {

@@ -31,8 +31,8 @@ fn request(model: &ServingModel, rows: Vec<f32>, shape: Vec<usize>) -> Request {
 }
 
 /// 1,024 numbers that no other item has.
-fn item(number: usize) -> Vec<f32> {
-    (0..1024_u16).map(|at| ((number * 31) as f32 + f32::from(at) * 0.37).sin()).collect()
+fn item(number: u16) -> Vec<f32> {
+    (0..1024_u16).map(|at| (f32::from(number) * 31.0 + f32::from(at) * 0.37).sin()).collect()
 }
 
 fn row(answer: &Answer) -> &[f32] {
@@ -55,7 +55,7 @@ fn a_wide_network_shares_runs_and_each_item_gets_its_own_answer() {
     assert!(batching.max_batch >= 4, "sharing pays for this network: {batching:?}");
 
     let ask = |number| model.lanes.infer(request(&model, item(number), vec![1, 1024]));
-    let alone: Vec<Answer> = (0..8).map(|it| runtime.block_on(ask(it)).unwrap()).collect();
+    let alone: Vec<Answer> = (0..8_u16).map(|it| runtime.block_on(ask(it)).unwrap()).collect();
     assert!(alone.iter().all(|it| it.batch_size == 1));
     let together = runtime.block_on(join_all((0..256).map(|it| ask(it % 8))));
     let together: Vec<Answer> = together.into_iter().map(Result::unwrap).collect();
@@ -75,14 +75,14 @@ fn items_of_several_rows_share_runs_too() {
     let runtime = runtime();
     let engines = Engines::start(repository.path(), 1, &runtime);
     let model = engines.model("wide_mlp");
-    let rows = |n: usize| (0..n).flat_map(item).collect::<Vec<f32>>();
-    let ask = |n: usize| model.lanes.infer(request(&model, rows(n), vec![n, 1024]));
+    let rows = |n: u16| (0..n).flat_map(item).collect::<Vec<f32>>();
+    let ask = |n: u16| model.lanes.infer(request(&model, rows(n), vec![n.into(), 1024]));
     let sizes = [3, 1, 2, 40, 1, 5];
     let answers = runtime.block_on(join_all(sizes.map(ask)));
     let single = runtime.block_on(ask(1)).unwrap();
     for (n, answer) in sizes.iter().zip(answers) {
         let answer = answer.unwrap();
-        assert_eq!(answer.outputs[0].tensor.shape(), [*n, 16]);
+        assert_eq!(answer.outputs[0].tensor.shape(), [usize::from(*n), 16]);
         assert!(far(&row(&answer)[..16], row(&single)) < 1e-3, "the first row of {n}");
     }
 }

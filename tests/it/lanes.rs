@@ -167,7 +167,8 @@ fn one_bad_item_of_a_shared_run_fails_alone() {
             assert!(futures_util::poll!(&mut first).is_pending());
             // These four wait together, and are run together.
             let values = [1.0, bad, 3.0, 4.0];
-            let mut shared = Box::pin(join_all(values.map(|it| world.model.infer(request(it, LONG)))));
+            let mut shared =
+                Box::pin(join_all(values.map(|it| world.model.infer(request(it, LONG)))));
             assert!(futures_util::poll!(&mut shared).is_pending());
             // One run for the first, one for the four, and one each as that failed.
             (0..6).for_each(|_| leave.send(()).unwrap());

@@ -1,5 +1,6 @@
 //! The integration tests: one crate, one link; what each module tests is said beside it.
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(unreachable_pub, reason = "modules of a test crate have no outside")]
 
 mod batching; // which items share a run, and that each gets its own answer
 mod http_listener; // the accept loop over real sockets

@@ -15,97 +15,55 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Pure features: bytes or numbers in, numbers out.
     ("imaging", &["types"]),
     ("decide", &["types"]),
-    ("explain", &["types"]),
-    // Engines: own a thread, a task or a file.
-    ("drift", &["types", "metrics"]),
-    ("audit", &["types", "metrics"]),
-    ("batch", &["types", "metrics"]),
+    // Engines: own a thread, a task or a file. Lanes decode just in time, so `batch` knows pictures.
+    ("batch", &["types", "metrics", "imaging"]),
     ("onnx", &["types", "batch"]),
-    ("repository", &["types", "metrics", "imaging", "decide", "drift", "batch", "onnx"]),
+    ("repository", &["types", "metrics", "imaging", "decide", "batch", "onnx"]),
     // The one place that knows the whole path of a request.
-    (
-        "predict",
-        &[
-            "types",
-            "metrics",
-            "imaging",
-            "decide",
-            "explain",
-            "drift",
-            "audit",
-            "batch",
-            "repository",
-        ],
-    ),
+    ("predict", &["types", "metrics", "imaging", "decide", "batch", "repository"]),
     // Edges: speak a protocol.
-    ("http", &["types", "metrics", "predict", "repository"]),
-    ("grpc", &["types", "predict", "repository"]),
-    ("admin", &["types", "metrics", "predict", "repository", "http"]),
-    ("console", &[]),
-    // Composition.
+    ("http", &["types", "metrics", "imaging", "predict", "repository"]),
+    ("admin", &["http"]),
+    // Composition. `config` uses what the modules below call their own settings.
     ("host", &[]),
     ("shutdown", &[]),
     ("telemetry", &[]),
-    (
-        "config",
-        &[
-            "types",
-            "imaging",
-            "drift",
-            "audit",
-            "batch",
-            "onnx",
-            "repository",
-            "predict",
-            "http",
-            "grpc",
-            "telemetry",
-        ],
-    ),
+    ("config", &["types", "onnx", "telemetry"]),
     (
         "app",
         &[
             "types",
             "metrics",
-            "drift",
-            "audit",
+            "imaging",
+            "batch",
+            "onnx",
             "repository",
             "predict",
             "http",
-            "grpc",
             "admin",
-            "console",
             "host",
             "shutdown",
             "config",
         ],
     ),
+    // `predict --json` prints what the server answers, so `cli` asks `http` for its words.
     (
         "cli",
-        &[
-            "types",
-            "config",
-            "app",
-            "predict",
-            "repository",
-            "onnx",
-            "imaging",
-            "decide",
-            "audit",
-            "host",
-        ],
+        &["types", "onnx", "repository", "predict", "http", "host", "telemetry", "config", "app"],
     ),
 ];
 
 /// `(crate, the only modules that may name it)`.
 const FENCES: &[(&str, &[&str])] = &[
     ("ort", &["onnx"]),
-    ("axum", &["http", "admin", "console", "app"]),
-    ("hyper_util", &["http", "admin"]),
-    ("tonic", &["grpc", "app"]),
+    ("axum", &["http", "admin"]),
+    ("hyper_util", &["http"]),
     ("prometheus", &["metrics"]),
     ("clap", &["cli"]),
-    ("image", &["imaging", "explain"]),
+    ("image", &["imaging"]),
+    ("png", &["imaging"]),
+    ("turbojpeg", &["imaging"]),
+    ("fast_image_resize", &["imaging"]),
 ];
 
 const MAX_LINES: usize = 400;

@@ -23,8 +23,8 @@ pub static ENVIRONMENT: LazyLock<Environment> =
 /// Engines with a loaded repository.
 pub struct Engines {
     pub catalog: Arc<Catalog>,
-    pub metrics: Arc<Metrics>,
-    pub batcher: Arc<Batcher>,
+    /// Held so that the lanes live as long as the test.
+    _batcher: Arc<Batcher>,
 }
 
 impl Engines {
@@ -35,24 +35,23 @@ impl Engines {
         let batcher = Arc::new(Batcher::start(n_lanes, Arc::clone(&metrics)).unwrap());
         let catalog = Arc::new(Catalog::default());
         let flags = RawConfig::default();
-        let config =
-            Config::load(ConfigSources { flags, env: Vec::new(), file: None }).unwrap();
+        let config = Config::load(ConfigSources { flags, env: Vec::new(), file: None }).unwrap();
         let provision = Provision {
             root: root.to_path_buf(),
             only: None,
             config: app::load_config(&config),
             environment: ENVIRONMENT.clone(),
             batcher: Arc::clone(&batcher),
-            metrics: Arc::clone(&metrics),
+            metrics,
             catalog: Arc::clone(&catalog),
         };
         provision.run(runtime.handle()).unwrap();
-        Self { catalog, metrics, batcher }
+        Self { catalog, _batcher: batcher }
     }
 
     /// The serving version of a model.
     pub fn model(&self, name: &str) -> Arc<ServingModel> {
         let model = ModelRef { name: name.parse().unwrap(), version: None };
-        self.catalog.resolve(&model).unwrap_or_else(|why| panic!("{name}: {why:?}"))
+        self.catalog.resolve(&model).unwrap()
     }
 }
