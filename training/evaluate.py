@@ -16,8 +16,8 @@ from training.export import normalised, session
 from training.train import Split
 from training.vial import LABELS
 
-# Below 1 the scores of a nearly perfect validation set would be sharpened without evidence.
-TEMPERATURES = np.geomspace(1.0, 4.0, 141)
+# A bounded range: on a set without errors the likeliest temperature would be 0.
+TEMPERATURES = np.geomspace(0.25, 4.0, 281)
 APPROVE_CANDIDATES = (0.98, 0.985, 0.99, 0.995)
 REJECT_AT = 0.50
 # Upper ends of the ranges of the largest extent by which the flawed are reported, in px.
