@@ -14,42 +14,18 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
+    assignment::{Assignment, RunItem, RunResult},
     error::{BatchError, Refusal, RefusalCause},
+    event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
     job::{Answer, BatchKey, Content, Input, Job, Request},
     runtime::{ModelRuntime, ModelSpec},
-    scheduler::{Action, Arrival, ItemKey, LaneKey, ModelKey, Scheduler},
+    scheduler::Scheduler,
 };
 use crate::{
     imaging::Pixels,
     metrics::Metrics,
-    types::{Instant, NamedTensor},
+    types::Instant,
 };
-
-/// Work for one lane.
-#[derive(Debug)]
-pub(super) enum Assignment {
-    /// Turn compressed bytes into pixels.
-    Decode { item: ItemKey, model: Arc<ModelRuntime>, bytes: bytes::Bytes, pixels: u64 },
-    /// Run these together.
-    Run { model: Arc<ModelRuntime>, key: Arc<BatchKey>, items: Vec<RunItem> },
-}
-
-/// An item as a lane holds it.
-#[derive(Debug)]
-pub(super) struct RunItem {
-    pub(super) item: ItemKey,
-    pub(super) rows: usize,
-    pub(super) content: Content,
-}
-
-/// What a run made of one item.
-#[derive(Debug)]
-pub(super) struct RunResult {
-    pub(super) item: ItemKey,
-    pub(super) outputs: Result<Vec<NamedTensor>, BatchError>,
-    pub(super) infer: Duration,
-    pub(super) batch_size: usize,
-}
 
 /// What all handles, lanes and the timer share.
 #[derive(Debug)]

@@ -10,13 +10,14 @@ use std::{
 };
 
 use super::{
-    core::{Assignment, Core, RunItem, RunResult},
+    assignment::{Assignment, RunItem, RunResult},
+    core::Core,
     error::BatchError,
+    event::{ItemKey, LaneKey, ModelKey},
     executor::{ExecuteError, Executor},
     gather::{self, Rows},
     job::BatchKey,
     runtime::ModelRuntime,
-    scheduler::{ItemKey, LaneKey, ModelKey},
 };
 use crate::{
     imaging::{Pixels, Workspace},

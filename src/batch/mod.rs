@@ -8,8 +8,10 @@
 //! This module has never heard of HTTP, of models on disk, or of ONNX Runtime: it opens a
 //! [`Program`] and calls an [`Executor`].
 
+mod assignment;
 mod core;
 mod error;
+mod event;
 mod executor;
 mod gather;
 mod job;
@@ -20,10 +22,11 @@ mod scheduler;
 mod scheduler_tests;
 
 pub use error::{BatchError, Refusal, RefusalCause};
+pub use event::{Action, Arrival, ItemKey, LaneKey, ModelKey};
 pub use executor::{ExecuteError, Executor, Feed, Program};
 pub use job::{Answer, Input, Request};
 pub use runtime::{Batching, ImageInput, ModelSpec};
-pub use scheduler::{Action, Arrival, ItemKey, LaneKey, ModelKey, Scheduler};
+pub use scheduler::Scheduler;
 
 use std::{
     io,

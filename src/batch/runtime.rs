@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{executor::Program, scheduler::ModelKey};
+use super::{event::ModelKey, executor::Program};
 use crate::{
     imaging::{Limits, Preprocess},
     metrics::VersionMetrics,

@@ -18,74 +18,11 @@ use std::{
     time::Duration,
 };
 
-use super::job::BatchKey;
+use super::{
+    event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
+    job::BatchKey,
+};
 use crate::types::Instant;
-
-/// Names an item for as long as the process runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ItemKey(pub u64);
-
-/// Names a registered version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ModelKey(pub u32);
-
-/// Names a lane, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LaneKey(pub usize);
-
-/// What the scheduler must know of an item to place it.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    /// Its name.
-    pub item: ItemKey,
-    /// Whose queue it joins.
-    pub model: ModelKey,
-    /// Only items of equal keys share a run.
-    pub batch_key: Arc<BatchKey>,
-    /// Rows of axis 0; at least 1.
-    pub rows: usize,
-    /// Predicted core time of decoding; `None` for what needs none.
-    pub decode: Option<Duration>,
-    /// Predicted core time of its share of a run.
-    pub run: Duration,
-    /// When its answer should be ready; the order of service.
-    pub aim: Instant,
-    /// When its answer is no longer wanted.
-    pub expires: Instant,
-}
-
-impl Arrival {
-    /// Predicted core time that still lies ahead of it.
-    fn cost(&self) -> Duration {
-        self.decode.unwrap_or_default() + self.run
-    }
-}
-
-/// What the glue must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Let an idle lane decode an item.
-    Decode {
-        /// The lane.
-        lane: LaneKey,
-        /// The item.
-        item: ItemKey,
-    },
-    /// Let an idle lane run items of one model and one key together.
-    Run {
-        /// The lane.
-        lane: LaneKey,
-        /// Their model.
-        model: ModelKey,
-        /// The items, in order of service.
-        items: Vec<ItemKey>,
-    },
-    /// Tell the caller that its time is up. The item is gone, or will be when its lane is done.
-    Expire {
-        /// The item.
-        item: ItemKey,
-    },
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {

@@ -8,8 +8,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
+    event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
     job::BatchKey,
-    scheduler::{Action, Arrival, ItemKey, LaneKey, ModelKey, Scheduler},
+    scheduler::Scheduler,
 };
 use crate::types::Instant;
 
