@@ -121,7 +121,7 @@ pub fn load_config(config: &Config) -> LoadConfig {
         },
         images: imaging::Limits { max_pixels: config.http.max_pixels },
         sessions: SessionConfig { spin: config.runtime.spin },
-        settings: config.digest(),
+        settings: format!("{}\n", config.to_toml().trim_end()),
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
+use serde_json::json;
 
 use super::{Settings, table};
 use crate::{
@@ -30,7 +31,7 @@ pub(super) struct Predict {
     /// Image files
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// One JSON object a line, as the server answers, with "path" added
+    /// One JSON object a line: "path", then what the server would answer; or "path" and "error"
     #[arg(long)]
     json: bool,
 }
@@ -75,14 +76,21 @@ impl Predict {
                 .to_vec(),
         ];
         while let Some((path, outcome)) = answers.next().await {
-            let outcome = outcome.with_context(|| path.display().to_string())?;
-            all_judged &= outcome.any_judged();
-            if self.json {
-                let mut line = http::answer_value(&outcome, &RequestId::unique())?;
-                line["path"] = path.display().to_string().into();
-                table::print(&line.to_string());
-            } else {
-                rows.extend(outcome.items.iter().map(|it| row(path, &outcome, it)));
+            let shown = path.display().to_string();
+            all_judged &= outcome.as_ref().is_ok_and(Outcome::any_judged);
+            match (outcome, self.json) {
+                (Ok(outcome), true) => {
+                    table::print(&http::answer_line(&shown, &outcome, &RequestId::unique())?);
+                }
+                (Err(error), true) => {
+                    table::print(
+                        &json!({ "path": shown, "error": format!("{error:#}") }).to_string(),
+                    );
+                }
+                (Ok(outcome), false) => {
+                    rows.extend(outcome.items.iter().map(|it| row(path, &outcome, it)));
+                }
+                (Err(error), false) => rows.push(unanswered(shown, &error)),
             }
         }
         if !self.json {
@@ -122,6 +130,14 @@ async fn ask(predictor: &Predictor, model: &ModelRef, path: &Path) -> anyhow::Re
     let image = Image { bytes: bytes.into(), ..Image::default() };
     let input = Input { images: vec![image], complete: now, outputs: Vec::new() };
     Ok(predictor.predict(ticket, input).await?)
+}
+
+/// The row of an image the model was never asked about.
+fn unanswered(path: String, error: &anyhow::Error) -> Vec<String> {
+    let mut cells = vec![path];
+    cells.extend(["undecided", "-", "-", "request_invalid"].map(str::to_owned));
+    cells.extend([format!("{error:#}"), String::new()]);
+    cells
 }
 
 fn row(path: &Path, outcome: &Outcome, item: &crate::predict::ItemOutcome) -> Vec<String> {

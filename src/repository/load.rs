@@ -30,8 +30,9 @@ pub struct LoadConfig {
     pub images: imaging::Limits,
     /// How sessions compute.
     pub sessions: SessionConfig,
-    /// Digest of the effective settings, to be joined by that of model.toml.
-    pub settings: Digest,
+    /// The effective settings as `--print-config` prints them: with model.toml they make the digest
+    /// of what was in force.
+    pub settings: String,
 }
 
 /// Why a version is not served. The words are for whoever reads `GET /v1/models/{model}`: they name
@@ -219,8 +220,9 @@ impl Loader<'_> {
         golden_result(package, self.runtime.block_on(asked), metrics)
     }
 
+    /// What `(linesight serve --print-config; cat model.toml) | sha256sum` prints.
     fn config_digest(&self, config: &ModelConfig) -> Digest {
-        Digest::of(format!("{}\n{config:?}", self.config.settings).as_bytes())
+        Digest::of(format!("{}{}", self.config.settings, config.text).as_bytes())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
     time::Duration,
 };
 
@@ -69,6 +70,8 @@ pub struct ModelConfig {
     pub budget: Budget,
     /// How it is run.
     pub runtime: Runtime,
+    /// The text of the file, for the digest of what was in force; empty without the file.
+    pub text: Arc<str>,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +119,8 @@ impl ModelConfig {
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<Complaint>> {
         let mut document = Document::parse(file, bytes)?;
         let config = read(&mut document);
-        document.finish(config)
+        let config = document.finish(config)?;
+        Ok(Self { text: String::from_utf8_lossy(bytes).into(), ..config })
     }
 }
 
@@ -133,7 +137,13 @@ fn read(document: &mut Document<'_>) -> Option<ModelConfig> {
     let required = document.section("required").optional();
     let budget = budget(document);
     let runtime = runtime(document);
-    Some(ModelConfig { serve: serve?, required: required?, budget: budget?, runtime: runtime? })
+    Some(ModelConfig {
+        serve: serve?,
+        required: required?,
+        budget: budget?,
+        runtime: runtime?,
+        text: Arc::default(),
+    })
 }
 
 fn serve(document: &mut Document<'_>) -> Option<Option<Vec<ModelVersion>>> {

@@ -10,9 +10,10 @@ use super::{
     catalog::{Catalog, ModelEntry, ServingModel, Snapshot, VersionState},
     error::RepositoryError,
     load::{LoadConfig, LoadError, Loader, Wanted},
+    manifest::Manifest,
     model_config::ModelConfig,
     plan::plan,
-    scan::{Found, FoundModel, scan},
+    scan::{Found, FoundModel, FoundVersion, Layout, scan},
 };
 use crate::{
     batch::Batcher,
@@ -147,9 +148,8 @@ impl Provision {
             None => VersionState::Failed(format!("version {version} is not there")),
             Some(Err(error)) => {
                 log_failure(name, version, &error);
-                // Unless the operator said otherwise, a model that judges is one that is needed,
-                // and a package that cannot be read may have been one.
-                entry.required |= task.config.required.is_none();
+                let needed = task.found.versions.get(&version).is_some_and(may_judge);
+                entry.required |= task.config.required.unwrap_or(needed);
                 VersionState::Failed(error.to_string())
             }
             Some(Ok(serving)) => {
@@ -162,6 +162,16 @@ impl Provision {
         };
         task.metrics.set_state(version, state.as_str(), &VersionState::NAMES);
         entry.versions.insert(version, state);
+    }
+}
+
+/// Whether a version that failed to load is one that gives verdicts, which readiness then waits for.
+/// One whose manifest cannot be read may have been.
+fn may_judge(found: &FoundVersion) -> bool {
+    let Layout::Package { dir } = &found.layout else { return false };
+    match std::fs::read(dir.join("package.toml")) {
+        Ok(text) => Manifest::parse(&found.place, &text).map_or(true, |it| it.decision.is_some()),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }
 

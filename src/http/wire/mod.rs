@@ -18,18 +18,27 @@ use crate::{
     types::{Budget, RequestId},
 };
 
-/// The body a client would read for an outcome, all scores in it; for tools that ask without HTTP.
+/// The body a client would read for an outcome, all scores in it, as one line with the path of the
+/// image before it; for tools that ask without HTTP.
 ///
 /// # Errors
 /// Never for an outcome of ours; serialising is fallible by its type.
-pub fn answer_value(
+pub fn answer_line(
+    path: &str,
     outcome: &Outcome,
     request_id: &RequestId,
-) -> serde_json::Result<serde_json::Value> {
+) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        path: &'a str,
+        #[serde(flatten)]
+        answer: Answer<'a>,
+    }
     let about = About::from(&*outcome.model);
     let wall = outcome.read + outcome.total;
     let took = Took { read: outcome.read, total: outcome.total, wall };
-    serde_json::to_value(Answer::new(request_id, &about, &outcome.items, TopK::All, took))
+    let answer = Answer::new(request_id, &about, &outcome.items, TopK::All, took);
+    serde_json::to_string(&Line { path, answer })
 }
 
 /// A measured time in milliseconds, to the microsecond; more digits would be noise.
