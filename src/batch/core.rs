@@ -103,9 +103,9 @@ impl Core {
             waiting.iter().filter_map(|it| state.jobs.remove(it)).collect();
     }
 
-    /// Predicted time until an item of this version that arrives now would be answered.
-    pub(super) fn predicted_completion(&self, cost: Duration) -> Duration {
-        self.lock().scheduler.predicted_completion(cost, Instant::now())
+    /// Predicted time until a lane turns to an item of this version that arrives now.
+    pub(super) fn predicted_wait(&self, model: ModelKey) -> Duration {
+        self.lock().scheduler.predicted_wait(model, Instant::now())
     }
 
     /// Queues an item.
@@ -138,8 +138,11 @@ impl Core {
             return Err(BatchError::Stopped);
         }
         let cost = decode.unwrap_or_default() + run;
-        let done = now + state.scheduler.predicted_completion(cost, now);
-        if done > expires {
+        let wait = state.scheduler.predicted_wait(model.key, now);
+        let done = now + wait + cost;
+        // What finds an idle lane is tried, whatever it is said to cost: the estimate may be wrong,
+        // and only trying can mend it.
+        if !wait.is_zero() && done > expires {
             let cause =
                 if done > request.expires { RefusalCause::Queue } else { RefusalCause::Deadline };
             let retry_after = (done - expires).max(SHORTEST_RETRY);
@@ -153,6 +156,7 @@ impl Core {
             key: Arc::clone(&key),
             content,
             rows,
+            arrived: now,
             waits_since: now,
             queue: Duration::ZERO,
             decode: Duration::ZERO,
@@ -173,6 +177,11 @@ impl Core {
         let todo = state.carry_out(actions, now);
         self.finish(state, todo, None);
         Ok((item, answer))
+    }
+
+    /// Whether anybody still waits for an item.
+    pub(super) fn is_wanted(&self, item: ItemKey) -> bool {
+        self.lock().scheduler.is_wanted(item)
     }
 
     /// The caller of an item has gone.
@@ -274,7 +283,7 @@ impl Core {
         self.metrics.process.set_lanes(idle, busy);
         let mut oldest: HashMap<ModelKey, Duration> = HashMap::new();
         for job in state.jobs.values().filter(|it| !matches!(it.content, Content::Away)) {
-            let age = now.saturating_duration_since(job.waits_since);
+            let age = now.saturating_duration_since(job.arrived);
             let entry = oldest.entry(job.model.key).or_default();
             *entry = age.max(*entry);
         }

@@ -116,6 +116,8 @@ pub(super) struct Job {
     pub(super) key: Arc<BatchKey>,
     pub(super) content: Content,
     pub(super) rows: usize,
+    /// When it joined the queue.
+    pub(super) arrived: Instant,
     /// When it began to wait; moved on when a lane gives it back decoded.
     pub(super) waits_since: Instant,
     pub(super) queue: Duration,

@@ -34,7 +34,7 @@ struct Lane {
 
 /// A version this lane has opened.
 struct Opened {
-    /// Gone when the version has been dropped: then it is closed here too.
+    /// Gone when the version has been dropped: it is closed here when this lane next falls idle.
     model: Weak<ModelRuntime>,
     executor: Box<dyn Executor>,
     /// Where pictures are gathered; grows to the largest run and is used again.
@@ -104,11 +104,15 @@ impl Lane {
         if let [only] = items {
             return vec![failed(only.item, error)];
         }
+        // Whoever has left meanwhile, or been told that time is up, is not worth a run.
+        let wanted = items.iter().filter(|it| self.core.is_wanted(it.item)).collect::<Vec<_>>();
         let alone = |it: &RunItem| {
-            let result = self.run_together(model, key, std::slice::from_ref(it));
-            result.unwrap_or_else(|error| vec![failed(it.item, error)])
+            self.run_together(model, key, std::slice::from_ref(it)).unwrap_or_else(|error| {
+                tracing::error!(model = %model.spec.label, %error, "and alone this item failed");
+                vec![failed(it.item, error)]
+            })
         };
-        items.iter().flat_map(alone).collect()
+        wanted.into_iter().flat_map(alone).collect()
     }
 
     fn run_together(
@@ -117,9 +121,9 @@ impl Lane {
         key: &BatchKey,
         items: &[RunItem],
     ) -> Result<Vec<RunResult>, ExecuteError> {
-        let opened = self.opened(model)?;
         let started = Instant::now();
         let work = || -> Result<Vec<Vec<NamedTensor>>, ExecuteError> {
+            let opened = self.opened(model)?;
             let contents: Vec<_> = items.iter().map(|it| &it.content).collect();
             let feeds = gather::feeds(&contents, model.spec.image.as_ref(), &mut opened.rows)?;
             let outputs = opened.executor.execute(&feeds.borrow(), key.outputs())?;

@@ -135,13 +135,10 @@ impl ModelHandle {
         answer.unwrap_or(Err(BatchError::Stopped))
     }
 
-    /// Predicted time until an item that arrives now, of the model's usual cost, would be answered.
+    /// Predicted time until a lane turns to an item that arrives now; zero if one is idle.
     #[must_use]
-    pub fn predicted_completion(&self) -> Duration {
-        let model = &self.0.model;
-        let decode =
-            model.spec.image.as_ref().map_or(Duration::ZERO, |_| model.decode_time(1_000_000));
-        self.0.core.predicted_completion(decode + model.batching.load().run_time_per_row())
+    pub fn predicted_wait(&self) -> Duration {
+        self.0.core.predicted_wait(self.0.model.key)
     }
 
     /// Takes what has been learnt about runs since the version was registered.

@@ -83,6 +83,10 @@ pub(super) struct ModelRuntime {
     decode_nanos_per_megapixel: AtomicU64,
 }
 
+/// Below this many pixels a picture costs about the same: headers, tables, resizing to the input.
+/// Counting fewer would read a thumbnail's fixed cost as a huge cost per megapixel.
+const FEWEST_PIXELS: u64 = 250_000;
+
 /// Decoding a megapixel of JPEG took 3.0 ms on one 2026 server core; the start of the running mean.
 const DECODE_NANOS_PER_MEGAPIXEL: u64 = 3_000_000;
 
@@ -96,13 +100,14 @@ impl ModelRuntime {
     /// Predicted time to decode a picture of so many pixels.
     pub(super) fn decode_time(&self, pixels: u64) -> Duration {
         let rate = self.decode_nanos_per_megapixel.load(Ordering::Relaxed);
-        Duration::from_nanos(pixels.saturating_mul(rate) / 1_000_000)
+        Duration::from_nanos(pixels.max(FEWEST_PIXELS).saturating_mul(rate) / 1_000_000)
     }
 
     /// Learns from a picture that was decoded; an eighth of the new value enters the mean.
     pub(super) fn learn_decode(&self, pixels: u64, took: Duration) {
         let old = self.decode_nanos_per_megapixel.load(Ordering::Relaxed);
-        let seen = took.as_nanos().saturating_mul(1_000_000) / u128::from(pixels.max(1));
+        let seen =
+            took.as_nanos().saturating_mul(1_000_000) / u128::from(pixels.max(FEWEST_PIXELS));
         let seen = u64::try_from(seen).unwrap_or(u64::MAX);
         let new = (old / 8 * 7).saturating_add(seen / 8).clamp(10_000, 10_000_000_000);
         // Two lanes may race: losing one of the two samples does no harm.

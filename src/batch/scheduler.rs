@@ -6,7 +6,8 @@
 //! - every item leaves exactly once: in a run, by [`Action::Expire`], or by the event that removed it;
 //! - no lane is idle while an item waits that it could decode or run;
 //! - earliest aim first; inside a model first come, first served;
-//! - at most one batch of a model is decoded ahead of the lane that will run it.
+//! - a lane decodes only for the next run of a model, so little more than the runs in hand is ever
+//!   held decoded.
 //!
 //! A lane holds one core token. What can be done for an item depends on its [`State`]: a compressed
 //! picture is decoded first, by any free lane; rows are gathered into a run when the first
@@ -54,6 +55,8 @@ struct Queue {
     running: usize,
     /// Items waiting to be decoded or run; those on a lane are not in here.
     waiting: BTreeSet<Place>,
+    /// Predicted core time of those.
+    cost: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +96,7 @@ impl Scheduler {
             max_lanes: max_lanes.max(1),
             running: 0,
             waiting: BTreeSet::new(),
+            cost: Duration::ZERO,
         };
         self.models.insert(model, queue);
     }
@@ -122,6 +126,7 @@ impl Scheduler {
             return vec![Action::Expire { item }];
         };
         queue.waiting.insert(place);
+        queue.cost += arrival.cost();
         self.waiting_cost += arrival.cost();
         self.expiries.insert((arrival.expires, item));
         let state = if arrival.decode.is_some() { State::Compressed } else { State::Ready };
@@ -189,15 +194,20 @@ impl Scheduler {
         actions
     }
 
-    /// Predicted time until an item of `cost` core time that arrives now would be answered: all work
-    /// ahead of it shared by the lanes, then its own.
+    /// Predicted time until a lane turns to an item of this model that arrives now: all work ahead of
+    /// it shared by the lanes, and the model's own by those it may have. Zero where it would find an
+    /// idle lane.
     #[must_use]
-    pub fn predicted_completion(&self, cost: Duration, now: Instant) -> Duration {
+    pub fn predicted_wait(&self, model: ModelKey, now: Instant) -> Duration {
         let under_way: Duration = self.lanes.iter().map(|it| it.remaining(now)).sum();
-        let lanes = u32::try_from(self.lanes.len().max(1)).unwrap_or(u32::MAX);
         // While a lane is idle nothing is ahead of the item, however busy the others are.
         let ahead = if self.lanes.contains(&Lane::Idle) { Duration::ZERO } else { under_way };
-        (ahead + self.waiting_cost) / lanes + cost
+        let shared = (ahead + self.waiting_cost) / count(self.lanes.len());
+        let own = self
+            .models
+            .get(&model)
+            .map_or(Duration::ZERO, |it| it.cost / count(it.max_lanes.min(self.lanes.len())));
+        shared.max(own)
     }
 
     /// How many lanes are idle and busy.
@@ -339,6 +349,7 @@ impl Scheduler {
         match self.models.get_mut(&model) {
             Some(queue) => {
                 queue.waiting.insert(place);
+                queue.cost += cost;
                 self.waiting_cost += cost;
             }
             None => self.forget(item),
@@ -348,7 +359,10 @@ impl Scheduler {
     fn unqueue(&mut self, item: ItemKey) {
         let Some(it) = self.items.get(&item) else { return };
         let (model, place, cost) = (it.arrival.model, (it.arrival.aim, item), it.arrival.cost());
-        if self.models.get_mut(&model).is_some_and(|queue| queue.waiting.remove(&place)) {
+        if let Some(queue) = self.models.get_mut(&model)
+            && queue.waiting.remove(&place)
+        {
+            queue.cost = queue.cost.saturating_sub(cost);
             self.waiting_cost = self.waiting_cost.saturating_sub(cost);
         }
     }
@@ -359,6 +373,11 @@ impl Scheduler {
             self.expiries.remove(&(it.arrival.expires, item));
         }
     }
+}
+
+/// A number of lanes to divide by.
+fn count(lanes: usize) -> u32 {
+    u32::try_from(lanes.max(1)).unwrap_or(u32::MAX)
 }
 
 impl Lane {

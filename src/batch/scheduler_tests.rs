@@ -310,15 +310,28 @@ fn the_prediction_counts_what_is_ahead_and_forgets_what_is_done() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(2);
     scheduler.add_model(ModelKey(0), 1, 2);
-    assert_eq!(scheduler.predicted_completion(MS * 10, now), MS * 10);
+    let wait = |it: &Scheduler, now| it.predicted_wait(ModelKey(0), now);
+    assert_eq!(wait(&scheduler, now), Duration::ZERO);
     for item in 0..6 {
         scheduler.arrive(arrival(item, now, None), now);
     }
-    // Two run (10 ms each), four wait (40 ms), on two lanes, and then one's own 10 ms.
-    assert_eq!(scheduler.predicted_completion(MS * 10, now), MS * 40);
+    // Two run (10 ms each) and four wait (40 ms), on two lanes.
+    assert_eq!(wait(&scheduler, now), MS * 30);
     let later = now + MS * 10;
     scheduler.ran(LaneKey(0), later);
-    assert_eq!(scheduler.predicted_completion(MS * 10, later), MS * 30);
+    assert_eq!(wait(&scheduler, later), MS * 20);
     assert!(scheduler.cancel(ItemKey(5)));
-    assert_eq!(scheduler.predicted_completion(MS * 10, later), MS * 25);
+    assert_eq!(wait(&scheduler, later), MS * 15);
+}
+
+#[test]
+fn a_model_that_may_have_one_lane_waits_for_that_lane() {
+    let now = Instant::now();
+    let mut scheduler = Scheduler::new(4);
+    scheduler.add_model(ModelKey(0), 1, 1);
+    for item in 0..5 {
+        scheduler.arrive(arrival(item, now, None), now);
+    }
+    // One runs; four of 10 ms wait for the same lane, though three others are idle.
+    assert_eq!(scheduler.predicted_wait(ModelKey(0), now), MS * 40);
 }

@@ -109,10 +109,11 @@ fn check_served(predictor: &Predictor, model: &ModelRef) -> anyhow::Result<()> {
     for complaint in &entry.complaints {
         table::complain(&format!("note: {complaint}"));
     }
-    for (version, state) in &entry.versions {
-        if let VersionState::Failed(why) = state {
-            bail!("{} version {version} is not served: {why}", model.name);
-        }
+    let version = model.version.or_else(|| entry.serve.first().copied());
+    if let Some(version) = version
+        && let Some(VersionState::Failed(why)) = entry.versions.get(&version)
+    {
+        bail!("{} version {version} is not served: {why}", model.name);
     }
     Ok(())
 }

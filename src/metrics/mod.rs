@@ -1,7 +1,7 @@
 //! Everything Linesight counts, on one registry, and its rendering for Prometheus.
 //!
 //! `prometheus` is named nowhere else: the other modules are handed small structs with verbs
-//! ([`ModelMetrics::answered`]) or plain counters. Labels come from fixed small sets only, so that
+//! ([`VersionMetrics::answered`]) or plain counters. Labels come from fixed small sets only, so that
 //! nothing a client sends can grow the number of series. docs/metrics.md has a row for each metric;
 //! a test holds the two equal.
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use model::{ModelMetrics, Outcome, Stage, Tier, VersionMetrics};
-pub use process::{ConnectionState, LaneState, ProcessMetrics};
+pub use process::ProcessMetrics;
 
 use crate::types::{Budget, ModelName};
 

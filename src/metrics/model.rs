@@ -221,7 +221,7 @@ impl ModelMetrics {
         Self { name: name.clone(), duration, families: families.clone() }
     }
 
-    /// The metrics of one version, resolved once so that an answer touches only atomics.
+    /// The metrics of one version, resolved once so that an answer touches little but atomics.
     #[must_use]
     pub fn version(&self, version: ModelVersion, labels: &Labels) -> VersionMetrics {
         VersionMetrics::new(self, version, labels)
@@ -359,7 +359,7 @@ impl VersionMetrics {
 
     /// Counts what was said about an item.
     pub fn judged(&self, scores: Option<&Probabilities>, verdict: Option<&Verdict>) {
-        if let Some(&(label, score)) = scores.map(Probabilities::ranked).iter().flatten().next() {
+        if let Some((label, score)) = scores.and_then(Probabilities::best) {
             let at = label.min(self.predictions.len().saturating_sub(1));
             if let (Some(count), Some(histogram)) = (self.predictions.get(at), self.score.get(at)) {
                 count.inc();

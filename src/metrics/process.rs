@@ -5,24 +5,6 @@ use prometheus::{
     process_collector::ProcessCollector,
 };
 
-/// What a connection is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionState {
-    /// Accepted, and not yet closed.
-    Open,
-    /// Closed at once because there were too many.
-    Refused,
-}
-
-/// What a lane is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LaneState {
-    /// Waiting for work.
-    Idle,
-    /// Decoding or running.
-    Busy,
-}
-
 /// Everything that is not about one model.
 #[derive(Debug)]
 pub struct ProcessMetrics {

@@ -32,7 +32,8 @@ pub(super) struct Asked<'a> {
 /// Judges one picture, and counts what came of it; dropping the future counts it as cancelled.
 pub(super) async fn judge(asked: Asked<'_>, image: Image) -> ItemOutcome {
     let model = &asked.ticket.model;
-    let mut count = Count { asked, fate: Fate::Cancelled };
+    // A view is no item: the item it belongs to is counted, once.
+    let mut count = (!asked.is_view).then(|| Count::open(model, asked.complete));
     let (result, timing) = match ask(asked, &image).await {
         Ok(answer) => {
             let timing = timing_of(&answer);
@@ -43,16 +44,8 @@ pub(super) async fn judge(asked: Asked<'_>, image: Image) -> ItemOutcome {
         }
         Err(error) => (Err(error), ItemTiming::default()),
     };
-    count.fate = fate_of(&result);
-    drop(count);
-    if let Err(ItemError::Refused(refusal)) = &result {
-        model.model_metrics.shed(refusal.cause.as_str());
-    }
-    if !asked.is_view {
-        let judged = result.as_ref().ok();
-        let undecided = result.as_ref().err().map(|it| Verdict::undecided(it.reason(), None));
-        let verdict = judged.and_then(|it| it.verdict.as_ref()).or(undecided.as_ref());
-        model.metrics.judged(judged.and_then(|it| it.scores.as_ref()), verdict);
+    if let Some(count) = &mut count {
+        count.close(&result);
     }
     ItemOutcome {
         item_id: image.item_id.unwrap_or_else(ItemId::unique),
@@ -65,31 +58,62 @@ pub(super) async fn judge(asked: Asked<'_>, image: Image) -> ItemOutcome {
     }
 }
 
-/// Counts an item when it is done with, or when its caller has gone. A view is no item.
-struct Count<'a> {
-    asked: Asked<'a>,
+/// Counts an item when it is done with, or when its caller has gone.
+pub(super) struct Count<'a> {
+    model: &'a ServingModel,
+    complete: Instant,
     fate: Fate,
+}
+
+impl<'a> Count<'a> {
+    pub(super) fn open(model: &'a ServingModel, complete: Instant) -> Self {
+        Self { model, complete, fate: Fate::Cancelled }
+    }
+
+    /// Takes what came of the item, and counts what was said about it.
+    pub(super) fn close(&mut self, result: &Result<Judged, ItemError>) {
+        self.fate = fate_of(result);
+        if let Err(ItemError::Refused(refusal)) = result {
+            self.model.model_metrics.shed(refusal.cause.as_str());
+        }
+        let judged = result.as_ref().ok();
+        let undecided = result.as_ref().err().map(|it| Verdict::undecided(it.reason(), None));
+        let verdict = judged.and_then(|it| it.verdict.as_ref()).or(undecided.as_ref());
+        self.model.metrics.judged(judged.and_then(|it| it.scores.as_ref()), verdict);
+    }
 }
 
 impl Drop for Count<'_> {
     fn drop(&mut self) {
-        if !self.asked.is_view {
-            let model = &self.asked.ticket.model;
-            model.metrics.answered(self.fate, self.asked.complete.elapsed(), model.budget);
-        }
+        self.model.metrics.answered(self.fate, self.complete.elapsed(), self.model.budget);
     }
 }
 
-/// How an item is counted.
-pub(super) fn fate_of(result: &Result<Judged, ItemError>) -> Fate {
+/// How an item is counted. One of several views, some of which could not be judged, is counted as
+/// what happened to those: overload must not look like a met budget.
+fn fate_of(result: &Result<Judged, ItemError>) -> Fate {
     match result {
-        Ok(_) => Fate::Ok,
-        Err(ItemError::Image(_)) => Fate::Invalid,
-        Err(ItemError::Refused(_)) => Fate::Shed,
-        Err(ItemError::Deadline { .. }) => Fate::Expired,
-        Err(
-            ItemError::OutputInvalid { .. } | ItemError::InferenceFailed | ItemError::ShuttingDown,
-        ) => Fate::Failed,
+        Ok(judged) => judged.verdict.as_ref().map_or(Fate::Ok, |it| fate_of_reason(it.reason)),
+        Err(error) => fate_of_reason(error.reason()),
+    }
+}
+
+fn fate_of_reason(reason: Reason) -> Fate {
+    match reason {
+        Reason::Ok
+        | Reason::Defect
+        | Reason::LowConfidence
+        | Reason::OutOfDistribution
+        | Reason::ImageQuality
+        | Reason::Views => Fate::Ok,
+        Reason::ImageUnreadable | Reason::ImageTooLarge | Reason::RequestInvalid => Fate::Invalid,
+        Reason::Overloaded => Fate::Shed,
+        Reason::Deadline => Fate::Expired,
+        Reason::OutputInvalid
+        | Reason::NotReady
+        | Reason::InferenceFailed
+        | Reason::AuditUnavailable
+        | Reason::ShuttingDown => Fate::Failed,
     }
 }
 

@@ -22,11 +22,14 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 
-use self::{item::Asked, ticket::ByteBudget};
+use self::{
+    item::{Asked, Count},
+    ticket::ByteBudget,
+};
 use crate::{
     batch::Batcher,
     imaging::Limits,
-    metrics::{self, Metrics, Stage},
+    metrics::{Metrics, Stage},
     repository::{Catalog, ServingModel, Snapshot, Unresolved},
     types::{Instant, ModelRef},
 };
@@ -86,8 +89,7 @@ impl Predictor {
             )
         });
         ticket.map_err(|refusal| {
-            model.model_metrics.shed(refusal.cause.as_str());
-            model.metrics.answered(metrics::Outcome::Shed, Duration::ZERO, model.budget);
+            ticket::count_refusal(&model, &refusal);
             refusal.into()
         })
     }
@@ -113,6 +115,7 @@ impl Predictor {
             return Err(PredictError::NoItem { model: model.reference() });
         };
         let outputs = wanted_outputs(model, &input.outputs)?;
+        let mut count = Count::open(model, input.complete);
         let item = match views::mismatch(declared, &input.images) {
             Some(why) => views::not_looked_at(model, &input.images, why),
             None => {
@@ -123,7 +126,8 @@ impl Predictor {
                 views::join(model, declared, item_id, judged)
             }
         };
-        views::count(&item, model, input.complete);
+        count.close(&item.result);
+        drop(count);
         Ok(outcome(&ticket, vec![item], input.complete))
     }
 
@@ -162,7 +166,7 @@ impl Predictor {
         model: &ServingModel,
         client_deadline: Option<Instant>,
     ) -> Result<(), Refusal> {
-        let wait = model.lanes.predicted_completion();
+        let wait = model.lanes.predicted_wait();
         let limit = model.budget.limit;
         let own = client_deadline.map(|it| it.saturating_duration_since(Instant::now()));
         let (cause, allowed) = match own {

@@ -1,15 +1,18 @@
 //! Leave to read one request's body: the version that will answer, and the bytes set aside for it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::{
     batch::{Refusal, RefusalCause},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     repository::ServingModel,
-    types::Instant,
+    types::{Instant, Reason, Verdict},
 };
 
 /// How many request bytes may be in memory at once, and how many are.
@@ -33,10 +36,9 @@ impl ByteBudget {
                 Ok(())
             }
             // Bytes come free as bodies are answered: within a target or so.
-            Err(_) => Err(Refusal {
-                cause: RefusalCause::Bytes,
-                retry_after: std::time::Duration::from_millis(500),
-            }),
+            Err(_) => {
+                Err(Refusal { cause: RefusalCause::Bytes, retry_after: Duration::from_millis(500) })
+            }
         }
     }
 
@@ -90,12 +92,18 @@ impl Ticket {
     /// # Errors
     /// When too many request bytes are in flight.
     pub fn grow(&mut self, n_bytes: u64) -> Result<(), Refusal> {
-        self.bytes
-            .take(n_bytes)
-            .inspect_err(|it| self.model.model_metrics.shed(it.cause.as_str()))?;
+        self.bytes.take(n_bytes).inspect_err(|it| count_refusal(&self.model, it))?;
         self.held += n_bytes;
         Ok(())
     }
+}
+
+/// Counts a request refused before its items are known as one item.
+pub(super) fn count_refusal(model: &ServingModel, refusal: &Refusal) {
+    model.model_metrics.shed(refusal.cause.as_str());
+    model.metrics.answered(metrics::Outcome::Shed, Duration::ZERO, model.budget);
+    let verdict = Verdict::undecided(Reason::Overloaded, None);
+    model.metrics.judged(None, Some(&verdict));
 }
 
 impl Drop for Ticket {

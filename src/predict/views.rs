@@ -3,14 +3,12 @@
 use super::{
     error::ItemError,
     input::Image,
-    item::fate_of,
     outcome::{ItemOutcome, ItemTiming, Judged},
 };
 use crate::{
     decide::{self, DeclaredViews, ViewVerdict},
-    metrics::VersionMetrics,
     repository::ServingModel,
-    types::{Instant, ItemId, Reason, Verdict},
+    types::{ItemId, Reason, Verdict},
 };
 
 /// Why the pictures cannot be the views of one item, if they cannot: missing, extra, identical.
@@ -39,7 +37,10 @@ pub(super) fn not_looked_at(model: &ServingModel, images: &[Image], why: String)
     let gives_verdicts = model.gives_verdicts();
     let verdict = gives_verdicts.then(|| Verdict::undecided(Reason::Views, why));
     let result = Ok(Judged { verdict, ..Judged::default() });
-    item(images.first().and_then(|it| it.item_id.clone()), result, Vec::new())
+    let first = images.first();
+    let mut item = item(first.and_then(|it| it.item_id.clone()), result, Vec::new());
+    item.acquisition_id = first.and_then(|it| it.acquisition_id.clone());
+    item
 }
 
 /// Joins judged views into their item.
@@ -107,13 +108,4 @@ fn slowest(views: &[ItemOutcome]) -> ItemTiming {
         batch_size: a.batch_size.max(b.batch_size),
         infer: a.infer.max(b.infer),
     })
-}
-
-/// Counts the item, as the views themselves were not.
-pub(super) fn count(item: &ItemOutcome, model: &ServingModel, complete: Instant) {
-    let metrics: &VersionMetrics = &model.metrics;
-    metrics.answered(fate_of(&item.result), complete.elapsed(), model.budget);
-    let undecided = item.result.as_ref().err().map(|it| Verdict::undecided(it.reason(), None));
-    let verdict = item.result.as_ref().ok().and_then(|it| it.verdict.as_ref());
-    metrics.judged(None, verdict.or(undecided.as_ref()));
 }

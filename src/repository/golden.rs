@@ -158,6 +158,14 @@ fn check(
     if verdict.is_some() && manifest.is_none_or(|it| it.decision.is_none()) {
         wrong.push(("verdict", "there is no [decision] in package.toml to give one".to_owned()));
     }
+    // A sample that expects nothing would pass whatever is answered, and count as proof.
+    let must_judge = manifest.is_some_and(|it| it.decision.is_some());
+    if scores.is_none() && (must_judge || verdict.is_none()) {
+        wrong.push(("scores", "are missing: nothing would be proven".to_owned()));
+    }
+    if must_judge && verdict.is_none() && !wrong.iter().any(|it| it.0 == "verdict") {
+        wrong.push(("verdict", "is missing, though [decision] gives one".to_owned()));
+    }
     if !wrong.is_empty() {
         return Err(wrong);
     }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{
-    batch_proof::{Measured, made_up_rows, measure},
+    batch_proof::{DISTINCT, Measured, Terms, made_up_rows, measure},
     catalog::ServingModel,
     error::PackageError,
     files::Limits,
@@ -61,6 +61,9 @@ pub enum LoadError {
         /// What is wrong with the first that failed.
         first: String,
     },
+    /// A bug: the log has the panic.
+    #[error("loading it panicked; the log has more")]
+    Panicked,
     /// One item alone takes longer than the limit.
     #[error(
         "one item takes {} ms, longer than the limit of {} ms; raise [budget] limit in model.toml",
@@ -109,7 +112,8 @@ impl Loader<'_> {
         check_fit(&manifest, graph.signature()).map_err(LoadError::Mismatch)?;
 
         let rows = self.rows(&package, &manifest, graph.signature(), wanted.metrics)?;
-        let Measured { batching, refused } = self.measure(&graph, &rows, wanted.config)?;
+        let Measured { batching, refused } =
+            self.measure(&graph, &manifest, &rows, wanted.config)?;
         let single = batching.run_times.first().map_or(Duration::ZERO, |(_, took)| *took);
         let limit = wanted.config.budget.limit;
         if single > limit {
@@ -174,11 +178,14 @@ impl Loader<'_> {
             let (pixels, complaints) =
                 golden_check::pixels(&package.golden, manifest, preprocess, &self.config.images);
             golden_result(package, complaints, metrics)?;
-            let rows = pixels
-                .iter()
-                .take(4)
-                .filter_map(|it| Some(vec![golden_check::row(it, preprocess, &input.name)?]));
-            return Ok(rows.collect());
+            let row = |it| Some(vec![golden_check::row(it, preprocess, &input.name)?]);
+            let mut rows: Vec<_> = pixels.iter().take(DISTINCT).filter_map(row).collect();
+            // Copies of one row prove nothing: a graph that takes the mean of its batch would pass.
+            if rows.len() < DISTINCT {
+                let filled = filled_in(signature, manifest.preprocess.as_ref());
+                rows.extend(made_up_rows(&filled, 1).unwrap_or_default());
+            }
+            return Ok(rows);
         }
         let filled = filled_in(signature, manifest.preprocess.as_ref());
         // Small first: a made-up sequence or picture need not be large to be run.
@@ -188,16 +195,22 @@ impl Loader<'_> {
     fn measure(
         &self,
         graph: &Graph,
+        manifest: &Manifest,
         rows: &[Vec<NamedTensor>],
         config: &ModelConfig,
     ) -> Result<Measured, LoadError> {
         let mut session = graph.open().map_err(LoadError::Onnx)?;
-        let declared: Option<NonZeroUsize> = config.runtime.max_batch;
-        let first = measure(&mut session, graph.signature(), rows, declared);
+        let terms = Terms {
+            signature: graph.signature(),
+            manifest,
+            declared: config.runtime.max_batch,
+            limit: config.budget.limit,
+        };
+        let first = measure(&mut session, terms, rows);
         // Some graphs cannot be run with dimensions of 1: pooling needs room, a picture has a size.
         let retried = first.or_else(|error| {
             let larger = made_up_rows(graph.signature(), 224).ok_or(error)?;
-            measure(&mut session, graph.signature(), &larger, declared)
+            measure(&mut session, terms, &larger)
         });
         retried.map_err(LoadError::Trial)
     }
@@ -245,6 +258,19 @@ fn log_batching(wanted: Wanted<'_>, batching: &Batching, refused: Option<&str>) 
         .iter()
         .map(|(rows, took)| format!("{rows}: {:.2} ms", took.as_secs_f64() * 1e3))
         .collect();
+    let runtime = &wanted.config.runtime;
+    if let (Some(declared), Some(why)) = (runtime.max_batch, refused) {
+        tracing::error!(
+            model = %wanted.name, version = %wanted.found.version, declared, why,
+            "max_batch is declared and refuted: every item is run alone"
+        );
+    }
+    if runtime.memory.is_some() || runtime.weight.get() != 1 {
+        tracing::warn!(
+            model = %wanted.name,
+            "[runtime] memory and weight have no effect in this version of Linesight"
+        );
+    }
     tracing::info!(
         model = %wanted.name, version = %wanted.found.version,
         max_batch = batching.max_batch, run_times = times.join(", "),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
 };
@@ -120,7 +121,12 @@ impl Provision {
         let entry = ModelEntry {
             serve: config.serve.clone().unwrap_or_else(|| plan.default.into_iter().collect()),
             budget: config.budget,
-            required: config.required.unwrap_or(false),
+            // Unless the operator says otherwise, readiness waits for every model that judges, and
+            // for one that is to be served and is not there at all.
+            required: config.required.unwrap_or_else(|| {
+                let missing = model.versions.is_empty() && config.serve.is_some();
+                missing || model.versions.values().any(may_judge)
+            }),
             versions: resting.chain(loading).collect(),
             complaints: plan.complaints.iter().map(|it| format!("serve {it}")).collect(),
         };
@@ -141,21 +147,21 @@ impl Provision {
         let name = &task.found.name;
         let started = Instant::now();
         let result = task.found.versions.get(&version).map(|found| {
-            loader.load(Wanted { name, found, config: &task.config, metrics: &task.metrics })
+            let wanted = Wanted { name, found, config: &task.config, metrics: &task.metrics };
+            // A panic while loading one version must not keep the others from being loaded.
+            catch_unwind(AssertUnwindSafe(|| loader.load(wanted)))
+                .unwrap_or(Err(LoadError::Panicked))
         });
         let Some(entry) = snapshot.models.get_mut(name) else { return };
         let state = match result {
             None => VersionState::Failed(format!("version {version} is not there")),
             Some(Err(error)) => {
                 log_failure(name, version, &error);
-                let needed = task.found.versions.get(&version).is_some_and(may_judge);
-                entry.required |= task.config.required.unwrap_or(needed);
                 VersionState::Failed(error.to_string())
             }
             Some(Ok(serving)) => {
                 task.metrics.set_load_duration(version, started.elapsed());
-                entry.required =
-                    task.config.required.unwrap_or(serving.manifest.decision.is_some());
+                entry.complaints.extend(slower_than_target(&serving));
                 log_success(&serving, started);
                 VersionState::Serving(Arc::new(serving))
             }
@@ -165,8 +171,22 @@ impl Provision {
     }
 }
 
-/// Whether a version that failed to load is one that gives verdicts, which readiness then waits for.
-/// One whose manifest cannot be read may have been.
+/// What an operator should know of a version that cannot meet its target even when idle.
+fn slower_than_target(serving: &ServingModel) -> Option<String> {
+    let batching = serving.lanes.batching();
+    let (_, took) = batching.run_times.first()?;
+    let target = serving.budget.target;
+    (*took > target).then(|| {
+        format!(
+            "version {}: one item alone takes {} ms, longer than the target of {} ms",
+            serving.version,
+            took.as_millis(),
+            target.as_millis()
+        )
+    })
+}
+
+/// Whether a version is one that gives verdicts. One whose manifest cannot be read may be.
 fn may_judge(found: &FoundVersion) -> bool {
     let Layout::Package { dir } = &found.layout else { return false };
     match std::fs::read(dir.join("package.toml")) {

@@ -196,7 +196,9 @@ impl Found {
 
     fn version(&mut self, dir: &Path, name: &ModelName, entry: &str) -> Option<FoundVersion> {
         let place = format!("{name}/{entry}");
-        let holds_model = exists(&dir.join("model.onnx"));
+        // A package whose model is missing is a version all the same, one that fails to load.
+        let holds = |file: &str| exists(&dir.join(file));
+        let holds_model = ["model.onnx", "package.toml", "card.json"].into_iter().any(holds);
         match entry.parse() {
             Ok(version) if holds_model => {
                 let layout = Layout::Package { dir: dir.to_path_buf() };

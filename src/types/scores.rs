@@ -41,6 +41,13 @@ impl Probabilities {
         &self.0
     }
 
+    /// `(label index, score)` of the highest score; of equal ones the first. `None` if there are none.
+    #[must_use]
+    pub fn best(&self) -> Option<(usize, f32)> {
+        let scores = self.0.iter().copied().enumerate();
+        scores.reduce(|a, b| if b.1 > a.1 { b } else { a })
+    }
+
     /// `(label index, score)`, highest first; equal scores in label order.
     #[must_use]
     pub fn ranked(&self) -> Vec<(usize, f32)> {
