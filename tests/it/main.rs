@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 #![expect(unreachable_pub, reason = "modules of a test crate have no outside")]
 
+mod api; // requests and their answers: forms, ids, queries, headers, refusals
 mod batching; // which items share a run, and that each gets its own answer
 mod http_listener; // the accept loop over real sockets
 mod http_two; // HTTP/2: idle, stalled and draining connections
