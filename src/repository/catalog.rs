@@ -124,6 +124,15 @@ impl ServingModel {
     }
 }
 
+impl ModelEntry {
+    /// Why a reference without a version leads nowhere: a model.toml that cannot be used fails every
+    /// version.
+    fn without_default(&self) -> Unresolved {
+        let failed = self.versions.values().any(|it| matches!(it, VersionState::Failed(_)));
+        if failed { Unresolved::Failed } else { Unresolved::NotServed }
+    }
+}
+
 impl Snapshot {
     /// The serving version a reference leads to.
     ///
@@ -133,7 +142,7 @@ impl Snapshot {
         let entry = self.models.get(&model.name).ok_or(Unresolved::UnknownModel)?;
         let version = match model.version {
             Some(version) => version,
-            None => *entry.serve.first().ok_or(Unresolved::NotServed)?,
+            None => *entry.serve.first().ok_or_else(|| entry.without_default())?,
         };
         match entry.versions.get(&version).ok_or(Unresolved::UnknownVersion)? {
             VersionState::Serving(serving) => Ok(serving),

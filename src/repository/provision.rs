@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     catalog::{Catalog, ModelEntry, ServingModel, Snapshot, VersionState},
+    complaint::Complaint,
     error::RepositoryError,
     load::{LoadConfig, LoadError, Loader, Wanted},
     manifest::Manifest,
@@ -20,7 +21,7 @@ use crate::{
     batch::Batcher,
     metrics::{Metrics, ModelMetrics},
     onnx::Environment,
-    types::{Instant, ModelName, ModelVersion},
+    types::{Budget, Instant, ModelName, ModelVersion},
 };
 
 /// Everything it takes to fill the catalog; its one writer.
@@ -107,7 +108,7 @@ impl Provision {
     ) -> (ModelEntry, Option<Task<'a>>) {
         let config = match ModelConfig::read(model, &self.config.files) {
             Ok(config) => config,
-            Err(complaints) => return (unreadable(model, &complaints), None),
+            Err(complaints) => return (self.unreadable(model, &complaints), None),
         };
         let numbers: BTreeSet<ModelVersion> = model.numbers();
         let mut plan = plan(config.serve.as_deref(), &numbers);
@@ -135,6 +136,24 @@ impl Provision {
             metrics.set_state(*version, state.as_str(), &VersionState::NAMES);
         }
         (entry, Some(Task { found: model, config, metrics, load: plan.load }))
+    }
+
+    /// A model whose model.toml cannot be used: nothing of it is served, as nobody knows what is
+    /// meant.
+    fn unreadable(&self, model: &FoundModel, complaints: &[Complaint]) -> ModelEntry {
+        let budget = Budget::default();
+        let metrics = self.metrics.model(&model.name, budget);
+        let failed = VersionState::Failed("its model.toml cannot be used".to_owned());
+        for version in model.numbers() {
+            metrics.set_state(version, failed.as_str(), &VersionState::NAMES);
+        }
+        ModelEntry {
+            serve: Vec::new(),
+            budget,
+            required: true,
+            versions: model.numbers().into_iter().map(|it| (it, failed.clone())).collect(),
+            complaints: complaints.iter().map(ToString::to_string).collect(),
+        }
     }
 
     fn load_one(
@@ -192,17 +211,6 @@ fn may_judge(found: &FoundVersion) -> bool {
     match std::fs::read(dir.join("package.toml")) {
         Ok(text) => Manifest::parse(&found.place, &text).map_or(true, |it| it.decision.is_some()),
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-    }
-}
-
-/// A model whose model.toml cannot be used: nothing of it is served, as nobody knows what is meant.
-fn unreadable(model: &FoundModel, complaints: &[super::complaint::Complaint]) -> ModelEntry {
-    ModelEntry {
-        serve: Vec::new(),
-        budget: crate::types::Budget::default(),
-        required: true,
-        versions: model.numbers().into_iter().map(|it| (it, VersionState::Found)).collect(),
-        complaints: complaints.iter().map(ToString::to_string).collect(),
     }
 }
 

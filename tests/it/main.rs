@@ -2,12 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 #![expect(unreachable_pub, reason = "modules of a test crate have no outside")]
 
+mod abuse; // what no client would send, byte by byte
+mod api; // requests and their answers: forms, ids, queries, headers, refusals
 mod batching; // which items share a run, and that each gets its own answer
+mod concurrency; // many clients at once, each with its own answer
 mod http_listener; // the accept loop over real sockets
 mod http_two; // HTTP/2: idle, stalled and draining connections
 mod lanes; // expiry, abandonment, poison and refusal, with an executor the test controls
+mod loading; // from a folder to readiness: what must not serve does not, and three places say why
 mod mutations; // damaged images and bombs: refused, or decoded as Pillow does; memory stays bounded
+mod overload; // more than can be done: refused at once, forgotten when it is over
 mod package; // packages and repositories on a real disk
 mod parity; // our pixels against those Pillow makes of the same bytes
+mod shutdown; // SIGTERM under load: who was let in is answered
 mod support;
 mod tidy; // layering, file sizes, module docs, one crate one home
+mod verdicts; // what is approved, and everything that is not

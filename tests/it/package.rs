@@ -238,14 +238,29 @@ fn limits_hold_for_each_kind_of_file() {
 
 #[test]
 fn golden_samples_are_checked_against_the_package() {
-    let check = |samples: Value, expected: &[&str]| {
+    let check = |mut samples: Value, expected: &[&str]| {
         let tree = Tree::new();
+        // What a case is not about is as it should be.
+        for sample in samples.as_array_mut().into_iter().flatten() {
+            let sample = sample.as_object_mut().unwrap();
+            sample.entry("scores").or_insert_with(|| json!([0.9, 0.1]));
+            let verdict = json!({"decision": "undecided", "reason": "low_confidence"});
+            sample.entry("verdict").or_insert(verdict);
+        }
         tree.golden(&samples);
         tree.refused(expected);
     };
     let at = "golden/golden.json: samples";
     check(json!([]), &[&format!("{at}: 0 samples")]);
     check(json!([{"image": "none.png"}]), &["golden/none.png: is missing"]);
+    let nothing = json!([{"image": "a.png", "scores": null, "verdict": null}]);
+    check(
+        nothing,
+        &[
+            &format!("{at}[0].scores: are missing: nothing would be proven"),
+            &format!("{at}[0].verdict: is missing, though [decision] gives one"),
+        ],
+    );
     for path in ["../model.onnx", "/etc/passwd", "..", "", "a/b.png", "golden.json"] {
         check(json!([{"image": path}]), &[&format!("{at}[0].image: {path:?} is not the name")]);
     }

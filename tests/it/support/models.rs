@@ -35,6 +35,8 @@ colour = "rgb"
 layout = "NCHW"
 resize = { mode = "stretch", size = [32, 32], filter = "bilinear", antialias = true }
 scale = 0.00392156862745098
+mean = [0.0, 0.0, 0.0]
+std = [1.0, 1.0, 1.0]
 "#
     .to_owned();
     if with_decision {
