@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "modules of a test crate have no outside")]
 
 mod batching; // which items share a run, and that each gets its own answer
+mod docs; // the documents say what the code does: metrics, codes, files, links
 mod http_listener; // the accept loop over real sockets
 mod http_two; // HTTP/2: idle, stalled and draining connections
 mod lanes; // expiry, abandonment, poison and refusal, with an executor the test controls
