@@ -17,7 +17,9 @@ const ARCHITECTURE: &str = "docs/architecture.md";
 const METRICS: &str = "docs/metrics.md";
 
 fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(&path).unwrap_or_else(|it| panic!("{}: {it}", path.as_ref().display()))
+    let text = fs::read_to_string(&path);
+    assert!(text.is_ok(), "{}: {text:?}", path.as_ref().display());
+    text.unwrap()
 }
 
 /// What stands between backticks.
