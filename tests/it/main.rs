@@ -6,6 +6,7 @@ mod abuse; // what no client would send, byte by byte
 mod api; // requests and their answers: forms, ids, queries, headers, refusals
 mod batching; // which items share a run, and that each gets its own answer
 mod concurrency; // many clients at once, each with its own answer
+mod docs; // the documents say what the code does: metrics, codes, files, links
 mod http_listener; // the accept loop over real sockets
 mod http_two; // HTTP/2: idle, stalled and draining connections
 mod lanes; // expiry, abandonment, poison and refusal, with an executor the test controls
