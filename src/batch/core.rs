@@ -21,11 +21,7 @@ use super::{
     runtime::{ModelRuntime, ModelSpec},
     scheduler::Scheduler,
 };
-use crate::{
-    imaging::Pixels,
-    metrics::Metrics,
-    types::Instant,
-};
+use crate::{imaging::Pixels, metrics::Metrics, types::Instant};
 
 /// What all handles, lanes and the timer share.
 #[derive(Debug)]
