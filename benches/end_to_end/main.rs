@@ -1,0 +1,119 @@
+//! What serving costs, measured end to end in one run: `make bench`, or
+//! `cargo bench --bench end_to_end [-- --quick]`.
+//!
+//! Ratios are formed from turns taken one after the other, so that what else the machine does falls
+//! on both sides. The figures go to `docs/benchmarks.md` and, raw, to `benches/runs/`; those of a
+//! quick run to `target/bench/`, as they are for looking at and not for keeping. Figures that fall
+//! short are reported, not failed; a wrong answer ends the run.
+#![expect(unreachable_pub, reason = "modules of a program have no outside")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
+mod alone; // one request at a time against one thread in process: what HTTP and queue add
+mod floor; // decode and run on every core, and nothing else
+mod lifecycle; // start to ready; resident memory over ten thousand requests
+mod load; // the load generator and its HTTP client
+mod machine; // processor, versions, who used the processor
+mod report; // requirements, docs/benchmarks.md, benches/runs/*.json
+mod saturation; // throughput at 2, 8 and 32 connections against the floor
+mod server; // the release binary as a process
+mod sharing; // what shared runs gain for a wide network
+mod sink; // a handler that reads and drops, for the fair floor
+mod stats; // medians and percentiles
+mod subject; // the vial model, its pictures and their labels
+mod window; // how long a measurement lasts
+
+use std::time::Duration;
+
+use anyhow::Result;
+use linesight::{
+    host::Host,
+    onnx::{Environment, LibraryChoice},
+    types::Instant,
+};
+
+use self::{report::Run, window::Window};
+
+/// How long everything takes.
+#[derive(Debug)]
+struct Plan {
+    quick: bool,
+    saturation: (usize, Window),
+    alone: (usize, Window),
+    starts: usize,
+    requests: usize,
+    sharing: (usize, Window),
+}
+
+impl Plan {
+    fn of(quick: bool) -> Self {
+        let ms = Duration::from_millis;
+        let window = |warm_up, measured| Window { warm_up: ms(warm_up), measured: ms(measured) };
+        if quick {
+            return Self {
+                quick,
+                saturation: (2, window(300, 1_500)),
+                alone: (2, window(200, 1_500)),
+                starts: 2,
+                requests: 1_000,
+                sharing: (2, window(200, 1_000)),
+            };
+        }
+        Self {
+            quick,
+            saturation: (8, window(300, 2_500)),
+            alone: (6, window(200, 2_500)),
+            starts: 5,
+            requests: 10_000,
+            sharing: (5, window(300, 2_000)),
+        }
+    }
+}
+
+fn main() -> Result<()> {
+    let plan = Plan::of(std::env::args().any(|it| it == "--quick"));
+    let run = measure(&plan)?;
+    report::write(&run)?;
+    println!("{}", report::summary(&run));
+    Ok(())
+}
+
+fn measure(plan: &Plan) -> Result<Run> {
+    let binary = server::Server::build()?;
+    let environment = Environment::load(&LibraryChoice::Search)?;
+    let machine = machine::Machine::look(&environment);
+    let started = Instant::now();
+    let say = |what: &str| eprintln!("{:6.1} s  {what}", started.elapsed().as_secs_f64());
+
+    let n_cores = Host::detect().cores(None).get();
+    let subject = subject::Subject::load(&environment)?;
+    let mut floor = floor::Floor::open(&subject, n_cores)?;
+    let server = server::Server::start(&binary)?;
+    say("throughput against the floor");
+    let saturation = saturation::measure(&subject, &server, &mut floor, plan.saturation)?;
+    say("one request at a time");
+    let alone = alone::measure(&subject, &server, &mut floor, plan.alone)?;
+    drop((server, floor));
+    say("start to ready");
+    let starts = lifecycle::starts(&binary, plan.starts)?;
+    say("resident memory");
+    let memory = lifecycle::memory(&subject, &binary, plan.requests)?;
+    say("shared runs");
+    let sharing = sharing::measure(&environment, n_cores, plan.sharing)?;
+    say("done");
+    let pictures = subject.pictures.len();
+    let mean_bytes = subject.pictures.iter().map(|it| it.jpeg.len()).sum::<usize>() / pictures;
+    Ok(Run {
+        machine,
+        quick: plan.quick,
+        took_seconds: started.elapsed().as_secs_f64(),
+        model_digest: subject.digest.clone(),
+        pictures,
+        mean_picture_bytes: mean_bytes,
+        micro: report::micro(),
+        saturation,
+        alone,
+        starts,
+        memory,
+        sharing,
+    })
+}

@@ -1,0 +1,321 @@
+//! The figures as they are kept: requirements judged, a page for people, raw JSON for programs.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    alone::Alone,
+    lifecycle::{Memory, Starts},
+    machine::Machine,
+    saturation::Saturation,
+    sharing::{CALLERS, Sharing},
+    stats::Latency,
+};
+
+/// Everything that one run found.
+#[derive(Debug, Serialize)]
+pub struct Run {
+    pub machine: Machine,
+    pub quick: bool,
+    pub took_seconds: f64,
+    pub model_digest: String,
+    pub pictures: usize,
+    pub mean_picture_bytes: usize,
+    pub saturation: Saturation,
+    pub alone: Alone,
+    pub starts: Starts,
+    pub memory: Memory,
+    pub sharing: Sharing,
+    pub micro: Vec<Micro>,
+}
+
+/// A micro-benchmark's median, as criterion left it.
+#[derive(Debug, Serialize)]
+pub struct Micro {
+    pub name: String,
+    pub nanos: f64,
+    pub elements: u64,
+}
+
+/// What was asked for, and what was found.
+struct Requirement {
+    what: &'static str,
+    asked: &'static str,
+    measured: String,
+    met: bool,
+}
+
+/// Saturation is judged at the worst of the loads that saturate: two connections leave the lanes
+/// idle while their bodies travel.
+fn requirements(run: &Run) -> Vec<Requirement> {
+    let saturated = run.saturation.at.iter().filter(|it| it.connections > 2);
+    let (raw, fair) = saturated.fold((f64::INFINITY, f64::INFINITY), |(raw, fair), it| {
+        (it.to_raw_floor.min(raw), it.to_fair_floor.min(fair))
+    });
+    let requirement = |what, asked, measured, met| Requirement { what, asked, measured, met };
+    let (added, ready) = (run.alone.added_p50_ms, run.starts.median_ms / 1e3);
+    let (memory, sharing) = (&run.memory, &run.sharing);
+    vec![
+        requirement("HTTP at saturation, of the raw floor", "≥ 0.90", f3(raw), raw >= 0.9),
+        requirement("the same, of the fair floor", "≥ 0.90", f3(fair), fair >= 0.9),
+        requirement("added p50, one at a time", "≤ 1 ms", format!("{added:.2} ms"), added <= 1.0),
+        requirement("start to ready", "≤ 1.5 s", format!("{ready:.2} s"), ready <= 1.5),
+        requirement(
+            "resident memory at the end",
+            "≤ 250 MB",
+            format!("{:.0} MB", memory.end_mb),
+            memory.end_mb <= 250.0,
+        ),
+        requirement(
+            "its growth, last fifth over second",
+            "≤ 3 %",
+            format!("{:+.1} %", memory.growth * 100.0),
+            memory.growth <= 0.03,
+        ),
+        requirement(
+            "shared runs against single ones",
+            "≥ 2",
+            format!("{:.1}", sharing.gain),
+            sharing.gain >= 2.0,
+        ),
+    ]
+}
+
+fn f3(it: f64) -> String {
+    format!("{it:.3}")
+}
+
+/// The requirements as a table.
+pub fn summary(run: &Run) -> String {
+    let mut out = "| requirement | asked | measured | met |\n|---|---|---|---|\n".to_owned();
+    for it in requirements(run) {
+        let met = if it.met { "yes" } else { "**no**" };
+        line(&mut out, &[it.what, it.asked, &it.measured, met]);
+    }
+    out
+}
+
+fn line(out: &mut String, cells: &[&str]) {
+    let _a_string_takes_all = writeln!(out, "| {} |", cells.join(" | "));
+}
+
+/// Writes the page and the raw figures.
+pub fn write(run: &Run) -> Result<()> {
+    let day = run.machine.date.split('T').next().unwrap_or("undated");
+    let (page, raw): (PathBuf, PathBuf) = if run.quick {
+        ("target/bench/benchmarks.md".into(), "target/bench/quick.json".into())
+    } else {
+        ("docs/benchmarks.md".into(), format!("benches/runs/{day}.json").into())
+    };
+    for (path, text) in [(page, page_of(run)), (raw, serde_json::to_string_pretty(run)? + "\n")] {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(path, text)?;
+    }
+    Ok(())
+}
+
+fn page_of(run: &Run) -> String {
+    let machine = &run.machine;
+    let mut out = format!(
+        "# Benchmarks\n\n\
+         Written by `make bench` from one run on {}; every figure is measured, and the raw ones lie \
+         in `benches/runs/`. Generator, server and floor share the same cores. Ratios are medians \
+         over turns taken one after the other.\n\n{}\n",
+        machine.date,
+        summary(run),
+    );
+    out += &conditions(run);
+    out += &saturation(run);
+    out += &alone(run);
+    out += &rest(run);
+    out += &micro_table(&run.micro);
+    out
+}
+
+fn conditions(run: &Run) -> String {
+    let it = &run.machine;
+    let mut out = "## Conditions\n\n| | |\n|---|---|\n".to_owned();
+    let cores = it.cores.to_string();
+    let memory = format!("{:.1} GiB", it.memory_gib);
+    let linesight = format!("{} ({})", it.linesight, it.commit);
+    let onnxruntime = format!("{} ({})", it.onnxruntime, it.onnxruntime_digest);
+    let model = format!("vial-defect version 1 ({})", run.model_digest);
+    let pictures = format!(
+        "{} synthetic vials, JPEG 1024x1024, {:.0} kB on average",
+        run.pictures,
+        crate::stats::ratio(run.mean_picture_bytes, 1000),
+    );
+    let others = format!(
+        "{:.1} % of the processor while throughput was measured; load average before: {}",
+        run.saturation.others_share * 100.0,
+        it.load_average_before
+    );
+    for (what, value) in [
+        ("processor", &it.processor),
+        ("cores granted", &cores),
+        ("memory", &memory),
+        ("kernel", &it.kernel),
+        ("compiler", &it.rustc),
+        ("linesight", &linesight),
+        ("ONNX Runtime", &onnxruntime),
+        ("model", &model),
+        ("pictures", &pictures),
+        ("used by other programs", &others),
+        ("the run took", &format!("{:.0} s", run.took_seconds)),
+    ] {
+        line(&mut out, &[what, value]);
+    }
+    out + "\n"
+}
+
+fn saturation(run: &Run) -> String {
+    let it = &run.saturation;
+    let mut out = format!(
+        "## Throughput: JPEG to answer over HTTP\n\n\
+         Closed loop, every answer checked. *Raw floor*: one thread a core decodes, resizes, \
+         normalises and runs in process, with nothing else on the machine: {:.1} images/s at \
+         {:.2} ms of processor time each. *Fair floor*: the same while the generator posts the same \
+         bodies at the server's rate to a handler that drops them: {:.1} images/s.\n\n\
+         | connections | images/s | of the raw floor | of the fair floor | server CPU, ms/image | \
+         generator CPU, ms/image | p50 ms | p90 ms | p99 ms |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        it.floor_per_second, it.floor_cpu_ms, it.fair_floor_per_second,
+    );
+    for at in &it.at {
+        let Latency { p50_ms, p90_ms, p99_ms, .. } = at.latency;
+        let ms = |it: f64| format!("{it:.1}");
+        let cells = [
+            at.connections.to_string(),
+            ms(at.per_second),
+            f3(at.to_raw_floor),
+            f3(at.to_fair_floor),
+            format!("{:.2}", at.server_cpu_ms),
+            format!("{:.2}", at.generator_cpu_ms),
+            ms(p50_ms),
+            ms(p90_ms),
+            ms(p99_ms),
+        ];
+        line(&mut out, &cells.each_ref().map(String::as_str));
+    }
+    out + "\n"
+}
+
+fn alone(run: &Run) -> String {
+    let it = &run.alone;
+    let mut out = format!(
+        "## One request at a time\n\nThe server adds {:.2} ms to the median of the same work on one \
+         thread in process.\n\n| | samples | p50 ms | p90 ms | p99 ms |\n|---|--:|--:|--:|--:|\n",
+        it.added_p50_ms
+    );
+    for (what, latency) in [("in process", it.in_process), ("over HTTP", it.http)] {
+        let ms = |it: f64| format!("{it:.2}");
+        let Latency { samples, p50_ms, p90_ms, p99_ms } = latency;
+        line(&mut out, &[what, &samples.to_string(), &ms(p50_ms), &ms(p90_ms), &ms(p99_ms)]);
+    }
+    let parts = &it.parts;
+    let _a_string_takes_all = write!(
+        out,
+        "\nMedians of the parts over HTTP, in ms: body read {:.2}, queue {:.2}, decode {:.2}, run \
+         {:.2}, other work of the server {:.2}, outside of it (sockets, waking up) {:.2}.\n\n",
+        parts.read_ms,
+        parts.queue_ms,
+        parts.decode_ms,
+        parts.infer_ms,
+        parts.other_ms,
+        parts.outside_ms,
+    );
+    out
+}
+
+fn rest(run: &Run) -> String {
+    let (starts, memory, sharing) = (&run.starts, &run.memory, &run.sharing);
+    let each: Vec<String> = starts.each_ms.iter().map(|it| format!("{it:.0}")).collect();
+    format!(
+        "## Start\n\nProcess spawned to first 200 of `/readyz`: {:.0} ms, the median of {} ms. Files \
+         were in the page cache.\n\n\
+         ## Memory\n\nResident (`VmRSS`, 10^6 bytes): {:.0} MB after loading; over {} requests at \
+         saturation {:.1} MB in the second fifth, {:.1} MB in the last ({:+.1} %), {:.1} MB at the \
+         highest, {:.1} MB at the end.\n\n\
+         ## Shared runs\n\nA wide network ({} MB of weights), {} callers a lane, \
+         through the library: {:.0} items/s with the limit of {} rows found at load (mean {:.1}), \
+         {:.0} items/s with a limit of 1: {:.1} times.\n\n",
+        starts.median_ms,
+        each.join(", "),
+        memory.loaded_mb,
+        memory.requests,
+        memory.second_fifth_mb,
+        memory.last_fifth_mb,
+        memory.growth * 100.0,
+        memory.highest_mb,
+        memory.end_mb,
+        sharing.model_bytes / 1_000_000,
+        CALLERS,
+        sharing.shared_per_second,
+        sharing.max_batch,
+        sharing.mean_batch,
+        sharing.single_per_second,
+        sharing.gain,
+    )
+}
+
+fn micro_table(micro: &[Micro]) -> String {
+    if micro.is_empty() {
+        return String::new();
+    }
+    let mut out = "## Micro-benchmarks\n\nMedians by criterion, of the same `make bench`.\n\n\
+                   | | time |\n|---|--:|\n"
+        .to_owned();
+    for Micro { name, nanos, elements } in micro {
+        let each = if *elements > 1 { " an item" } else { "" };
+        let count = u32::try_from((*elements).max(1)).map_or(f64::NAN, f64::from);
+        let nanos = nanos / count;
+        let time = match nanos {
+            it if it < 1e3 => format!("{it:.0} ns{each}"),
+            it if it < 1e6 => format!("{:.2} µs{each}", it / 1e3),
+            it => format!("{:.2} ms{each}", it / 1e6),
+        };
+        line(&mut out, &[name, &time]);
+    }
+    out
+}
+
+/// Micro-benchmarks that have run within the last half hour; older ones are of another machine or
+/// another program, for all one knows.
+pub fn micro() -> Vec<Micro> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("target/criterion")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.ends_with("new") {
+                found.extend(recent(&path));
+            } else if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+fn recent(folder: &Path) -> Option<Micro> {
+    let estimates = folder.join("estimates.json");
+    let age = fs::metadata(&estimates).ok()?.modified().ok()?.elapsed().ok()?;
+    if age > Duration::from_secs(1800) {
+        return None;
+    }
+    let json = |path: &Path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok();
+    let (estimates, about) = (json(&estimates)?, json(&folder.join("benchmark.json"))?);
+    Some(Micro {
+        name: about.get("full_id")?.as_str()?.to_owned(),
+        nanos: estimates.pointer("/median/point_estimate")?.as_f64()?,
+        elements: about.pointer("/throughput/Elements").and_then(Value::as_u64).unwrap_or(1),
+    })
+}

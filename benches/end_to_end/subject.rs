@@ -1,0 +1,124 @@
+//! What is measured with: the vial model as the server loads it, and pictures with the labels that
+//! the model gives them.
+
+use std::{fs, path::Path, sync::Arc};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use linesight::{
+    batch::{Executor as _, Feed},
+    imaging::{self, Preprocess, Workspace},
+    onnx::{Environment, Graph, OrtExecutor, SessionConfig},
+    repository::{Limits, Manifest, SealedPackage},
+    types::TensorData,
+};
+
+const PACKAGE: &str = "models/vial-defect/1";
+const SAMPLES: &str = "training/samples";
+
+/// A picture and what it is.
+#[derive(Debug)]
+pub struct Picture {
+    pub jpeg: Vec<u8>,
+    pub label: String,
+}
+
+/// The model and the pictures.
+pub struct Subject {
+    pub digest: String,
+    pub pictures: Arc<[Picture]>,
+    graph: Graph,
+    manifest: Arc<Manifest>,
+    limits: imaging::Limits,
+}
+
+/// What one thread needs to judge pictures: what a lane has, and nothing around it.
+pub struct Core<'a> {
+    preprocess: &'a Preprocess,
+    manifest: &'a Manifest,
+    limits: &'a imaging::Limits,
+    input: Arc<str>,
+    outputs: Vec<Arc<str>>,
+    shape: Vec<usize>,
+    row: TensorData,
+    workspace: Workspace,
+    session: OrtExecutor,
+}
+
+impl Subject {
+    /// Opens the model, reads the pictures and asks the model for their labels.
+    pub fn load(environment: &Environment) -> Result<Self> {
+        let (name, version) = ("vial-defect".parse()?, "1".parse()?);
+        let package = SealedPackage::read(Path::new(PACKAGE), &name, version, &Limits::default())?;
+        let manifest = package.manifest.context("the vial package has no manifest")?;
+        let graph = Graph::optimise(environment, &package.model, SessionConfig::default())?;
+        let digest = package.digest.to_string();
+        let limits = imaging::Limits::default();
+        let mut subject = Self { digest, pictures: Arc::from([]), graph, manifest, limits };
+        let mut pictures = Vec::new();
+        for (path, jpeg) in jpegs()? {
+            let label = subject.core()?.judge(&jpeg)?.to_owned();
+            // A sample is named after its class.
+            let named = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
+            let wrong = path.starts_with(SAMPLES) && named != label;
+            ensure!(!wrong, "the model takes {} for {label}", path.display());
+            pictures.push(Picture { jpeg, label });
+        }
+        ensure!(!pictures.is_empty(), "no pictures in {SAMPLES}");
+        subject.pictures = pictures.into();
+        Ok(subject)
+    }
+
+    /// A session of its own, and the buffers of one thread.
+    pub fn core(&self) -> Result<Core<'_>> {
+        let preprocess = self.manifest.preprocess.as_ref().context("no [preprocess]")?;
+        let outputs = self.manifest.outputs.as_ref().context("no outputs")?;
+        let input = self.graph.signature().inputs.first().context("no input")?;
+        let shape = std::iter::once(1).chain(preprocess.output_shape()).collect();
+        Ok(Core {
+            preprocess,
+            manifest: &self.manifest,
+            limits: &self.limits,
+            input: Arc::clone(&input.name),
+            outputs: vec![Arc::clone(&outputs.scores)],
+            shape,
+            row: TensorData::F32(vec![0.0; preprocess.row_len()]),
+            workspace: Workspace::new(),
+            session: self.graph.open()?,
+        })
+    }
+}
+
+impl Core<'_> {
+    /// Decode, resize, normalise, run: the label of a picture.
+    pub fn judge(&mut self, jpeg: &[u8]) -> Result<&str> {
+        let pixels = self.workspace.prepare(jpeg, self.preprocess, self.limits)?;
+        if let TensorData::F32(row) = &mut self.row {
+            self.preprocess.write_row(&pixels, row);
+        }
+        let feed = Feed { name: &self.input, shape: &self.shape, data: &self.row };
+        let outputs = self.session.execute(&[feed], &self.outputs).map_err(|it| anyhow!(it.0))?;
+        let scores = outputs.first().and_then(|it| it.tensor.as_f32()).context("no scores")?;
+        let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        let label = best.and_then(|(at, _)| self.manifest.labels.get(at)).context("no label")?;
+        Ok(label)
+    }
+}
+
+/// The samples, and the golden pictures that are plain JPEGs like them, in a fixed order.
+fn jpegs() -> Result<Vec<(std::path::PathBuf, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for folder in [Path::new(SAMPLES), &Path::new(PACKAGE).join("golden")] {
+        let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+            let is_jpeg = path.extension().is_some_and(|it| it == "jpg");
+            if is_jpeg && !name.starts_with("format-") {
+                let bytes = fs::read(&path)?;
+                found.push((path, bytes));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
