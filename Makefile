@@ -26,7 +26,7 @@ build: setup ## Build the release binary
 serve: runtime build ## Build everything and serve the models in models/
 	target/release/linesight serve $(ARGS)
 
-test: runtime .venv/.stamp ## Run every test, the real Prometheus and Python clients included
+test: runtime .venv/.stamp ## Run every test, with the real ONNX Runtime, Pillow and Prometheus
 	@scripts/setup --with-prometheus
 	$(CARGO) build --locked
 	$(CARGO) test --locked

@@ -85,7 +85,6 @@ fn report(
             "memory_limit_bytes": host.memory_limit,
             "resident_bytes": crate::host::rss_bytes(),
         },
-        "config_digest": config.digest(),
         "models": models,
     })
 }

@@ -11,7 +11,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors, ConfigSources, RawConfig};
+use crate::{
+    app::AppError,
+    config::{Config, ConfigErrors, ConfigSources, RawConfig},
+    onnx::EnvironmentError,
+};
 
 /// Serves ONNX models over HTTP and answers every item inside a latency budget.
 #[derive(Debug, Parser)]
@@ -114,7 +118,9 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         table::complain(&format!("linesight: {error:#}"));
-        let is_setup = error.is::<ConfigErrors>() || error.is::<crate::onnx::EnvironmentError>();
+        let no_runtime = matches!(error.downcast_ref(), Some(AppError::Environment(_)))
+            || error.is::<EnvironmentError>();
+        let is_setup = no_runtime || error.is::<ConfigErrors>();
         if is_setup { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
     })
 }

@@ -152,7 +152,7 @@ mean = [0.485, 0.456, 0.406]
 std = [0.229, 0.224, 0.225]
 orientation = "exif"
 
-# Verdicts need a policy and golden samples (`linesight check --record-golden`).
+# Verdicts need a policy and golden samples (golden/golden.json).
 # [decision]
 # approve = "class_0"
 # approve_at = 0.98
@@ -178,7 +178,6 @@ limit = "3s"                    # and must be within this
 device = "cpu"                  # cpu | auto
 # lanes = 2                     # as many as there are cores, if left out
 # max_batch = 8                 # measured, if left out
-# memory = "256MiB"             # of one lane
 "#
     )
 }
