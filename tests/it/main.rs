@@ -14,7 +14,9 @@ mod mutations; // damaged images and bombs: refused, or decoded as Pillow does; 
 mod overload; // more than can be done: refused at once, forgotten when it is over
 mod package; // packages and repositories on a real disk
 mod parity; // our pixels against those Pillow makes of the same bytes
+mod prometheus; // a real Prometheus scrapes a real server
 mod shutdown; // SIGTERM under load: who was let in is answered
 mod support;
 mod tidy; // layering, file sizes, module docs, one crate one home
+mod tools; // the commands: what they print, and how they exit
 mod verdicts; // what is approved, and everything that is not

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 use crate::support::{
     client::{Answer, Connection, post},
     colours::{GREEN, png},
-    models::{Repository, colour_manifest},
+    models::{PATIENT, Repository, colour_manifest},
     server::{Server, Settings, until},
 };
 
@@ -26,8 +26,7 @@ fn assert_overloaded(answer: &Answer) {
 /// One lane, and a model of which one item takes `took` milliseconds; limit as given, by that time.
 fn slow(budget: impl Fn(u64) -> String) -> (Repository, Server) {
     let models = Repository::empty();
-    let generous = "[budget]\ntarget = \"20s\"\nlimit = \"30s\"\n";
-    models.colour("slow", "slow", &colour_manifest(false), generous);
+    models.colour("slow", "slow", &colour_manifest(false), PATIENT);
     let server = Settings::new(models.path()).ready();
     let took = server.send(&post(PREDICT, png(GREEN))).json()["items"][0]["timing"]["infer_ms"]
         .as_f64()
@@ -69,7 +68,8 @@ fn a_flood_is_refused_promptly_and_leaves_no_trace() {
     let answers = answers.into_inner().unwrap();
     let n = |status| answers.get(&status).copied().unwrap_or(0);
     assert!(n(200) >= 1, "some are served: {answers:?}");
-    assert!(n(503) >= n_clients / 2, "most are refused at once: {answers:?}");
+    assert!(n(503) >= 1, "some are refused at the door: {answers:?}");
+    assert!(n(503) + n(504) >= n_clients / 2, "most are not served: {answers:?}");
     let shed =
         server.metric("linesight_items_total{model=\"slow\",outcome=\"shed\",version=\"1\"}");
     assert_eq!(shed, n(503) as f64, "{answers:?}");
@@ -85,7 +85,7 @@ fn a_flood_is_refused_promptly_and_leaves_no_trace() {
 
 #[test]
 fn a_client_that_cannot_wait_is_refused_or_told_when_its_time_is_up() {
-    let (_models, server) = slow(|_| "[budget]\ntarget = \"20s\"\nlimit = \"30s\"\n".to_owned());
+    let (_models, server) = slow(|_| PATIENT.to_owned());
     // An idle server knows that it takes longer than this.
     let hasty = post(PREDICT, png(GREEN)).header("X-Request-Timeout-Ms", "1");
     let began = Instant::now();
