@@ -11,7 +11,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors, ConfigSources, RawConfig};
+use crate::{
+    app::AppError,
+    config::{Config, ConfigErrors, ConfigSources, RawConfig},
+    onnx::EnvironmentError,
+};
 
 /// Serves ONNX models over HTTP and answers every item inside a latency budget.
 #[derive(Debug, Parser)]
@@ -114,7 +118,12 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         table::complain(&format!("linesight: {error:#}"));
-        let is_setup = error.is::<ConfigErrors>() || error.is::<crate::onnx::EnvironmentError>();
-        if is_setup { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+        if is_setup(&error) { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
     })
+}
+
+/// Whether the settings, or the ONNX Runtime they name or leave out, are what is wrong.
+fn is_setup(error: &anyhow::Error) -> bool {
+    let no_runtime = matches!(error.downcast_ref(), Some(AppError::Environment(_)));
+    no_runtime || error.is::<ConfigErrors>() || error.is::<EnvironmentError>()
 }
