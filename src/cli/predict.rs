@@ -78,9 +78,8 @@ impl Predict {
             let outcome = outcome.with_context(|| path.display().to_string())?;
             all_judged &= outcome.any_judged();
             if self.json {
-                let mut line = http::answer_value(&outcome, &RequestId::unique())?;
-                line["path"] = path.display().to_string().into();
-                table::print(&line.to_string());
+                let name = path.display().to_string();
+                table::print(&http::answer_line(&outcome, &RequestId::unique(), &name)?);
             } else {
                 rows.extend(outcome.items.iter().map(|it| row(path, &outcome, it)));
             }

@@ -30,7 +30,7 @@ pub use handlers::OPENAPI;
 pub use listener::{Drained, Listener, ListenerConfig};
 pub use middleware::Edge;
 pub use state::{HttpConfig, HttpState};
-pub use wire::answer_value;
+pub use wire::answer_line;
 
 use axum::{
     Router,

@@ -18,18 +18,29 @@ use crate::{
     types::{Budget, RequestId},
 };
 
-/// The body a client would read for an outcome, all scores in it; for tools that ask without HTTP.
+/// What a client would read for an outcome, and which file it is about.
+#[derive(Serialize)]
+struct AnswerAbout<'a> {
+    #[serde(flatten)]
+    answer: Answer<'a>,
+    path: &'a str,
+}
+
+/// The body a client would read for an outcome, all scores in it, with `path` added; for tools that
+/// ask without HTTP. Text, as a `Value` would widen every score and lose the order of the fields.
 ///
 /// # Errors
 /// Never for an outcome of ours; serialising is fallible by its type.
-pub fn answer_value(
+pub fn answer_line(
     outcome: &Outcome,
     request_id: &RequestId,
-) -> serde_json::Result<serde_json::Value> {
+    path: &str,
+) -> serde_json::Result<String> {
     let about = About::from(&*outcome.model);
     let wall = outcome.read + outcome.total;
     let took = Took { read: outcome.read, total: outcome.total, wall };
-    serde_json::to_value(Answer::new(request_id, &about, &outcome.items, TopK::All, took))
+    let answer = Answer::new(request_id, &about, &outcome.items, TopK::All, took);
+    serde_json::to_string(&AnswerAbout { answer, path })
 }
 
 /// A measured time in milliseconds, to the microsecond; more digits would be noise.
