@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 const N_CLIENTS: u8 = 64;
-const ROUNDS: usize = 3;
+const ROUNDS: u64 = 3;
 
 /// An image for each client, none like another, of every verdict.
 fn colour(client: u8) -> [u8; 3] {
@@ -18,7 +18,7 @@ fn colour(client: u8) -> [u8; 3] {
     [step / 2, step, 255 - step]
 }
 
-fn request(client: u8, round: usize) -> Request {
+fn request(client: u8, round: u64) -> Request {
     post("/v1/models/colour/predict?top_k=all", png(colour(client)))
         .header("X-Item-Id", &format!("client-{client}-{round}"))
 }
@@ -67,7 +67,7 @@ fn sixty_four_clients_get_their_own_answers() {
     });
     let counted =
         server.metric("linesight_items_total{model=\"colour\",outcome=\"ok\",version=\"1\"}");
-    assert_eq!(counted, f64::from(N_CLIENTS) * (ROUNDS + 1) as f64);
+    assert_eq!(counted, u64::from(N_CLIENTS) * (ROUNDS + 1));
 }
 
 #[test]

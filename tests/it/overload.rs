@@ -1,6 +1,8 @@
 //! More than can be done: refused at once, with a time to come back, and forgotten when it is over.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Instant};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+use linesight::types::Instant;
 
 use crate::support::{
     client::{Answer, Connection, post},
@@ -32,7 +34,7 @@ fn slow(budget: impl Fn(u64) -> String) -> (Repository, Server) {
         .as_f64()
         .unwrap();
     drop(server);
-    let took = std::time::Duration::from_secs_f64(took / 1e3).as_millis();
+    let took = Duration::from_secs_f64(took / 1e3).as_millis();
     models.file("slow/model.toml", budget(u64::try_from(took).unwrap().max(1)));
     let server = Settings::new(models.path()).ready();
     (models, server)
@@ -44,7 +46,7 @@ fn a_flood_is_refused_promptly_and_leaves_no_trace() {
     let (_models, server) =
         slow(|took| format!("[budget]\ntarget = \"{took}ms\"\nlimit = \"{}ms\"\n", 4 * took));
     let limit = server.json("/v1/models/slow")["budget"]["limit_ms"].as_f64().unwrap();
-    let answers = Mutex::new(BTreeMap::<u16, usize>::new());
+    let answers = Mutex::new(BTreeMap::<u16, u64>::new());
     let n_clients = 32;
     std::thread::scope(|scope| {
         for _ in 0..n_clients {
@@ -72,7 +74,7 @@ fn a_flood_is_refused_promptly_and_leaves_no_trace() {
     assert!(n(503) + n(504) >= n_clients / 2, "most are not served: {answers:?}");
     let shed =
         server.metric("linesight_items_total{model=\"slow\",outcome=\"shed\",version=\"1\"}");
-    assert_eq!(shed, n(503) as f64, "{answers:?}");
+    assert_eq!(shed, n(503), "{answers:?}");
     assert_eq!(server.metric("linesight_shed_total{model=\"slow\",reason=\"queue\"}"), shed);
     // Overload is no reason to leave the rotation.
     server.wait_for_status("/readyz", 200);
@@ -121,11 +123,11 @@ fn bytes_in_flight_are_bounded() {
     // Announced, and so set aside.
     let holder = announce(60 * 1024);
     until("the bytes to be held", || {
-        (server.metric("linesight_bytes_in_flight") == 60.0 * 1024.0).then_some(())
+        (server.metric("linesight_bytes_in_flight") == 60 * 1024).then_some(())
     });
     let answer = server.send(&post(predict, vec![0; 8 * 1024]));
     assert_overloaded(&answer);
-    assert_eq!(server.metric("linesight_shed_total{model=\"colour\",reason=\"bytes\"}"), 1.0);
+    assert_eq!(server.metric("linesight_shed_total{model=\"colour\",reason=\"bytes\"}"), 1);
     // A small one still fits.
     assert_eq!(server.send(&post(predict, png(GREEN))).verdict(0), "approve/ok");
     // One that does not say how long it is takes its bytes as they come.
@@ -142,7 +144,7 @@ fn bytes_in_flight_are_bounded() {
     // They come free with the connection.
     drop(holder);
     until("the bytes to come free", || {
-        (server.metric("linesight_bytes_in_flight") == 0.0).then_some(())
+        (server.metric("linesight_bytes_in_flight") == 0).then_some(())
     });
     let answer = server.send(&post(predict, vec![0; 8 * 1024]));
     assert_eq!(answer.status, 415, "looked at again: {}", answer.text());

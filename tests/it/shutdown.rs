@@ -119,7 +119,7 @@ fn what_is_in_flight_when_the_listener_closes_is_answered() {
         .collect();
     until("all to be in the queue or on a lane", || {
         let waiting = server.metric("linesight_queue_depth{model=\"slow\",version=\"1\"}");
-        (waiting >= f64::from(n_clients - 2)).then_some(())
+        (waiting >= n_clients - 2).then_some(())
     });
     server.signal("TERM");
     for connection in &mut connections {

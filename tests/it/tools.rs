@@ -86,7 +86,7 @@ fn predict_answers_as_the_server_does() {
 fn predict_fails_where_something_was_not_judged() {
     let (models, pictures) = (Repository::empty(), pictures());
     models.proven("colour", "").bare("wide_mlp");
-    models.proven_by("failed", "1", "colour", &colour_manifest(true), &three());
+    models.proven_by("failed/1", "colour", &colour_manifest(true), &three());
     models.file("failed/1/model.onnx", "no model");
     let [green, none] = ["green.png", "none.png"].map(|it| path(&pictures, it));
     let ran = on(&models, &["predict", "colour", &none, &green]);

@@ -8,9 +8,10 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use linesight::types::Instant;
 use serde_json::Value;
 
 use super::client::{Answer, Request, get};
@@ -156,12 +157,12 @@ impl Server {
         })
     }
 
-    /// The value of a sample, its labels as the exposition writes them; 0 where there is none.
+    /// The count of a sample, its labels as the exposition writes them; 0 where there is none.
     #[track_caller]
-    pub fn metric(&self, sample: &str) -> f64 {
+    pub fn metric(&self, sample: &str) -> u64 {
         let text = get("/metrics").send(self.admin).text();
         let values = text.lines().filter_map(|it| it.strip_prefix(sample)?.strip_prefix(' '));
-        values.map(|it| it.parse::<f64>().unwrap()).sum()
+        values.map(|it| it.parse::<u64>().unwrap()).sum()
     }
 
     /// The first log line with this message, as soon as it is there.
