@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 use linesight::types::Instant;
 
 use crate::support::{
-    client::{Answer, Connection, post},
+    client::{Answer, Connection, post, request},
     colours::{GREEN, png},
     models::{PATIENT, Repository, colour_manifest},
     server::{Server, Settings, until},
@@ -102,6 +102,40 @@ fn a_client_that_cannot_wait_is_refused_or_told_when_its_time_is_up() {
     // One that is patient is served.
     let patient = post(PREDICT, png(GREEN)).header("X-Request-Timeout-Ms", "25000");
     assert_eq!(server.send(&patient).status, 200);
+}
+
+#[test]
+fn a_queue_too_long_for_a_client_is_told_from_the_head_and_forgets_who_has_left() {
+    let (_models, server) = slow(|_| PATIENT.to_owned());
+    let patient = post(PREDICT, png(GREEN)).bytes();
+    let n_clients = 8;
+    let waiting: Vec<_> = (0..n_clients)
+        .map(|_| {
+            let mut connection = Connection::open(server.data).unwrap();
+            connection.write(&patient);
+            connection
+        })
+        .collect();
+    let depth = || server.metric("linesight_queue_depth{model=\"slow\",version=\"1\"}");
+    until("a queue", || (depth() >= 5).then_some(()));
+    // Not continued: the answer to the head is the refusal.
+    let hasty = request("POST", PREDICT)
+        .header("X-Request-Timeout-Ms", "20")
+        .header("Expect", "100-continue")
+        .header("Content-Length", "500000");
+    let answer = hasty.send(server.data);
+    assert_overloaded(&answer);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(server.metric("linesight_shed_total{model=\"slow\",reason=\"deadline\"}"), 1);
+    // Nobody works for who has left: the queue is empty long before it could be worked off.
+    drop(waiting);
+    until("the queue to be empty", || (depth() == 0).then_some(()));
+    let count = |outcome: &str| {
+        let labels = format!("model=\"slow\",outcome=\"{outcome}\",version=\"1\"");
+        server.metric(&format!("linesight_items_total{{{labels}}}"))
+    };
+    until("all to be counted", || (count("ok") + count("cancelled") == n_clients).then_some(()));
+    assert!(count("cancelled") >= 3, "{} were answered", count("ok"));
 }
 
 #[test]
