@@ -118,9 +118,12 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         table::complain(&format!("linesight: {error:#}"));
-        let no_runtime = matches!(error.downcast_ref(), Some(AppError::Environment(_)))
-            || error.is::<EnvironmentError>();
-        let is_setup = no_runtime || error.is::<ConfigErrors>();
-        if is_setup { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+        if is_setup(&error) { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
     })
+}
+
+/// Whether the settings, or the ONNX Runtime they name or leave out, are what is wrong.
+fn is_setup(error: &anyhow::Error) -> bool {
+    let no_runtime = matches!(error.downcast_ref(), Some(AppError::Environment(_)));
+    no_runtime || error.is::<ConfigErrors>() || error.is::<EnvironmentError>()
 }

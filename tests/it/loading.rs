@@ -19,7 +19,7 @@ struct Failing {
     /// What `GET /v1/models/bad` says of it, in part.
     why: &'static str,
     /// Golden samples that were answered wrongly.
-    golden_failures: f64,
+    golden_failures: u64,
 }
 
 /// A byte of a file, turned over.
@@ -45,7 +45,7 @@ const FAILING: &[Failing] = &[
             models.file("bad/1/model.onnx", &fs::read(onnx("colour")).unwrap()[..100]);
         },
         why: "ONNX Runtime cannot open model.onnx",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
     Failing {
         what: "a sealed model of which a byte was turned over",
@@ -54,7 +54,7 @@ const FAILING: &[Failing] = &[
             flip(models, "bad/1/model.onnx");
         },
         why: "bad/1/model.onnx: is sha256:",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
     Failing {
         what: "a sealed golden image of which a byte was turned over",
@@ -63,7 +63,7 @@ const FAILING: &[Failing] = &[
             flip(models, "bad/1/golden/255-0-0.png");
         },
         why: "bad/1/golden/255-0-0.png: is sha256:",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
     Failing {
         what: "a file that is not under the seal",
@@ -71,25 +71,25 @@ const FAILING: &[Failing] = &[
             models.proven("bad", "").seal("bad", "1").file("bad/1/extra.txt", "x");
         },
         why: "bad/1/extra.txt: is not in card.json",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
     Failing {
         what: "a golden sample with another score",
         make: |models| {
-            models.proven_by("bad", "1", "colour", &colour_manifest(true), &wrong_score());
+            models.proven_by("bad/1", "colour", &colour_manifest(true), &wrong_score());
         },
         why: "1 of 3 golden samples failed, the first: 255-0-0.png: score 0",
-        golden_failures: 1.0,
+        golden_failures: 1,
     },
     Failing {
         what: "a golden sample with another verdict",
         make: |models| {
             let mut samples = three();
             samples[2].verdict = Some("approve/ok");
-            models.proven_by("bad", "1", "colour", &colour_manifest(true), &samples);
+            models.proven_by("bad/1", "colour", &colour_manifest(true), &samples);
         },
         why: "128-128-128.png: verdict undecided/low_confidence",
-        golden_failures: 1.0,
+        golden_failures: 1,
     },
     Failing {
         what: "a golden image that is none",
@@ -97,7 +97,7 @@ const FAILING: &[Failing] = &[
             models.proven("bad", "").file("bad/1/golden/255-0-0.png", "no picture");
         },
         why: "1 of 3 golden samples failed",
-        golden_failures: 1.0,
+        golden_failures: 1,
     },
     Failing {
         what: "a malformed package.toml",
@@ -107,7 +107,7 @@ const FAILING: &[Failing] = &[
                 .file("bad/1/package.toml", "task = \"classification\"\nlabels =");
         },
         why: "bad/1/package.toml:2:9:",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
     Failing {
         what: "labels that are not the model's",
@@ -116,7 +116,7 @@ const FAILING: &[Failing] = &[
             models.colour("bad", "colour", &manifest, "required = true\n");
         },
         why: "package.toml does not fit model.onnx: there are 2 labels",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
     Failing {
         what: "an item that takes longer than the limit",
@@ -125,7 +125,7 @@ const FAILING: &[Failing] = &[
             models.colour("bad", "slow", &colour_manifest(false), budget);
         },
         why: "longer than the limit of 2 ms; raise [budget] limit",
-        golden_failures: 0.0,
+        golden_failures: 0,
     },
 ];
 
@@ -154,8 +154,8 @@ fn a_version_that_must_not_serve_does_not_and_three_places_say_why() {
             let labels = format!("model=\"{model}\",state=\"{state}\",version=\"1\"");
             server.metric(&format!("linesight_model_state{{{labels}}}"))
         };
-        assert_eq!((state("bad", "failed"), state("bad", "serving")), (1.0, 0.0), "{what}");
-        assert_eq!((state("good", "failed"), state("good", "serving")), (0.0, 1.0), "{what}");
+        assert_eq!((state("bad", "failed"), state("bad", "serving")), (1, 0), "{what}");
+        assert_eq!((state("good", "failed"), state("good", "serving")), (0, 1), "{what}");
         let failures = "linesight_golden_failures_total{model=\"bad\",version=\"1\"}";
         assert_eq!(server.metric(failures), *golden_failures, "{what}");
         // A client learns that, and not why; the rest serves.
@@ -184,7 +184,7 @@ fn a_malformed_model_toml_leaves_the_model_unserved() {
         assert_eq!((answer.status, &*answer.verdict(0)), (503, "undecided/not_ready"));
         assert_eq!(server.json(&format!("/v1/models/{model}"))["versions"][0]["state"], "failed");
         let labels = format!("model=\"{model}\",state=\"failed\",version=\"1\"");
-        assert_eq!(server.metric(&format!("linesight_model_state{{{labels}}}")), 1.0, "{model}");
+        assert_eq!(server.metric(&format!("linesight_model_state{{{labels}}}")), 1, "{model}");
     }
     assert_eq!(get("/readyz").send(server.admin).status, 503);
 }
@@ -193,8 +193,8 @@ fn a_malformed_model_toml_leaves_the_model_unserved() {
 fn of_several_versions_the_operator_says_which_serves() {
     let models = Repository::empty();
     for version in ["1", "2", "3"] {
-        models.proven_by("pinned", version, "colour", &colour_manifest(true), &three());
-        models.proven_by("open", version, "colour", &colour_manifest(true), &three());
+        models.proven_by(&format!("pinned/{version}"), "colour", &colour_manifest(true), &three());
+        models.proven_by(&format!("open/{version}"), "colour", &colour_manifest(true), &three());
     }
     models.file("pinned/model.toml", "serve = [\"2\", \"1\"]\n");
     let server = Settings::new(models.path()).start();
@@ -270,7 +270,7 @@ fn a_request_to_a_loading_model_is_told_so() {
 fn what_is_not_required_does_not_keep_the_server_from_being_ready() {
     let models = Repository::empty();
     models.proven("good", "");
-    models.proven_by("bad", "1", "colour", &colour_manifest(true), &wrong_score());
+    models.proven_by("bad/1", "colour", &colour_manifest(true), &wrong_score());
     models.file("bad/model.toml", "required = false\n");
     let server = Settings::new(models.path()).start();
     let ready = server.wait_for_status("/readyz?verbose=1", 200);

@@ -1,9 +1,10 @@
 //! The integration tests: one crate, one link; what each module tests is said beside it.
 #![expect(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![expect(clippy::panic, reason = "a test says what is wrong by failing")]
 #![expect(unreachable_pub, reason = "modules of a test crate have no outside")]
 
 mod abuse; // what no client would send, byte by byte
-mod api; // requests and their answers: forms, ids, queries, headers, refusals
+mod api; // requests and their answers: forms of bodies, ids, queries, what is served
 mod batching; // which items share a run, and that each gets its own answer
 mod concurrency; // many clients at once, each with its own answer
 mod docs; // the documents say what the code does: metrics, codes, files, links
@@ -15,7 +16,10 @@ mod mutations; // damaged images and bombs: refused, or decoded as Pillow does; 
 mod overload; // more than can be done: refused at once, forgotten when it is over
 mod package; // packages and repositories on a real disk
 mod parity; // our pixels against those Pillow makes of the same bytes
+mod prometheus; // a real Prometheus scrapes a real server
+mod refusals; // requests that are refused: status, code, and nothing approved
 mod shutdown; // SIGTERM under load: who was let in is answered
 mod support;
 mod tidy; // layering, file sizes, module docs, one crate one home
+mod tools; // the commands: what they print, and how they exit
 mod verdicts; // what is approved, and everything that is not

@@ -9,7 +9,7 @@ use std::{
 use crate::support::{
     client::{Connection, get, post},
     colours::{GREEN, png},
-    models::{Repository, colour_manifest},
+    models::{PATIENT, Repository, colour_manifest},
     server::{Settings, until},
 };
 
@@ -67,7 +67,7 @@ fn is_closed(error: &io::Error) -> bool {
 #[test]
 fn a_stopping_server_answers_everyone_it_let_in() {
     let models = Repository::empty();
-    models.proven("colour", "");
+    models.proven("colour", PATIENT);
     let delay = "LINESIGHT_SERVER__DRAIN_DELAY";
     let server = Settings::new(models.path()).set(delay, "300ms").ready();
     let request = post("/v1/models/colour/predict", png(GREEN)).bytes();
@@ -105,12 +105,7 @@ fn a_stopping_server_answers_everyone_it_let_in() {
 #[test]
 fn what_is_in_flight_when_the_listener_closes_is_answered() {
     let models = Repository::empty();
-    models.colour(
-        "slow",
-        "slow",
-        &colour_manifest(false),
-        "[budget]\ntarget = \"20s\"\nlimit = \"30s\"\n",
-    );
+    models.colour("slow", "slow", &colour_manifest(false), PATIENT);
     // No delay: the listener closes at once, with a run under way and requests in the queue.
     let server = Settings::new(models.path()).ready();
     let request = post("/v1/models/slow/predict", png(GREEN)).bytes();
@@ -124,7 +119,7 @@ fn what_is_in_flight_when_the_listener_closes_is_answered() {
         .collect();
     until("all to be in the queue or on a lane", || {
         let waiting = server.metric("linesight_queue_depth{model=\"slow\",version=\"1\"}");
-        (waiting >= f64::from(n_clients - 2)).then_some(())
+        (waiting >= n_clients - 2).then_some(())
     });
     server.signal("TERM");
     for connection in &mut connections {

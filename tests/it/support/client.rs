@@ -130,7 +130,7 @@ impl Connection {
             self.receive()?;
         };
         let head = String::from_utf8(self.left.drain(..end_of_head).collect())
-            .map_err(|_| io::Error::new(ErrorKind::InvalidData, "the head is not text"))?;
+            .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap_or_default();
         let status = status.strip_prefix("HTTP/1.1 ").or(status.strip_prefix("HTTP/1.0 "));

@@ -83,23 +83,21 @@ pub fn three() -> Vec<Golden> {
 impl Repository {
     /// Version 1 of the `colour` model with a policy and golden samples: it gives verdicts.
     pub fn proven(&self, name: &str, model_toml: &str) -> &Self {
-        self.proven_by(name, "1", "colour", &colour_manifest(true), &three());
+        self.proven_by(&format!("{name}/1"), "colour", &colour_manifest(true), &three());
         if !model_toml.is_empty() {
             self.file(&format!("{name}/model.toml"), model_toml);
         }
         self
     }
 
-    /// A version with golden samples.
+    /// A version with golden samples, in its folder: `colour/1`.
     pub fn proven_by(
         &self,
-        name: &str,
-        version: &str,
+        folder: &str,
         onnx_name: &str,
         manifest: &str,
         golden: &[Golden],
     ) -> &Self {
-        let folder = format!("{name}/{version}");
         self.file(&format!("{folder}/model.onnx"), std::fs::read(onnx(onnx_name)).unwrap());
         self.file(&format!("{folder}/package.toml"), manifest);
         for sample in golden {

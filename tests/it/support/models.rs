@@ -45,6 +45,9 @@ std = [1.0, 1.0, 1.0]
     text
 }
 
+/// A `model.toml` whose deadlines no busy machine misses, where deadlines are not what is tried.
+pub const PATIENT: &str = "[budget]\ntarget = \"20s\"\nlimit = \"60s\"\n";
+
 /// A model repository in a temporary folder, to be filled.
 pub struct Repository(TempDir);
 
