@@ -21,6 +21,12 @@ fn images(c: &mut Criterion) {
     let limits = Limits::default();
     let mut workspace = Workspace::new();
     let model = preprocess([224, 224]);
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("training/samples/good.jpg");
+    if let Ok(bytes) = fs::read(sample) {
+        c.bench_function("prepare a vial", |b| {
+            b.iter(|| workspace.prepare(black_box(&bytes), &model, &limits));
+        });
+    }
     for name in ["420.jpg", "444.jpg", "progressive.jpg", "grey.jpg", "rgb.png", "exif6.jpg"] {
         let Ok(bytes) = fs::read(folder.join(name)) else { continue };
         c.bench_function(&format!("prepare {name}"), |b| {

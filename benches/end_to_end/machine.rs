@@ -98,23 +98,20 @@ impl Cpu {
 impl CpuTime {
     /// Milliseconds for each of `count`.
     pub fn per(self, count: usize) -> f64 {
-        1e3 / crate::stats::per_second(count, self.0)
-    }
-
-    pub fn seconds(self) -> f64 {
-        self.0.as_secs_f64()
+        crate::stats::millis(self.0) / crate::stats::ratio(count, 1)
     }
 }
 
 /// Linux counts in hundredths of a second, whatever it ticks in.
 const TICK: Duration = Duration::from_millis(10);
 
-/// `utime` and `stime`, the 14th and 15th field; the 2nd may hold blanks, in parentheses.
+/// `utime` and `stime`, the 14th and 15th field, and those of children that have ended, which
+/// follow; the 2nd may hold blanks, in parentheses.
 fn process_time(stat: &str) -> Option<Duration> {
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let ticks: u32 = fields.next()?.parse::<u32>().ok()? + fields.next()?.parse::<u32>().ok()?;
-    Some(TICK * ticks)
+    let fields = rest.split_whitespace().skip(11).take(4);
+    let ticks: Vec<u32> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
+    Some(TICK * ticks.iter().sum::<u32>())
 }
 
 /// Processor time of everything on the machine at one moment.
@@ -134,9 +131,11 @@ impl Everything {
         Self(TICK * busy)
     }
 
-    /// Seconds since.
-    pub fn since(self) -> f64 {
-        Self::now().0.saturating_sub(self.0).as_secs_f64()
+    /// The share of the machine since then that went to others, given what `ours` have used.
+    pub fn others_share(self, ours: &[CpuTime], elapsed: Duration) -> f64 {
+        let busy = Self::now().0.saturating_sub(self.0).as_secs_f64();
+        let used: f64 = ours.iter().map(|it| it.0.as_secs_f64()).sum();
+        ((busy - used) / (elapsed.as_secs_f64() * n_cores())).max(0.0)
     }
 }
 

@@ -84,6 +84,7 @@ fn measure(plan: &Plan) -> Result<Run> {
     let started = Instant::now();
     let say = |what: &str| eprintln!("{:6.1} s  {what}", started.elapsed().as_secs_f64());
 
+    let (everything, own) = (machine::Everything::now(), machine::Cpu::of_self());
     let n_cores = Host::detect().cores(None).get();
     let subject = subject::Subject::load(&environment)?;
     let mut floor = floor::Floor::open(&subject, n_cores)?;
@@ -100,12 +101,15 @@ fn measure(plan: &Plan) -> Result<Run> {
     say("shared runs");
     let sharing = sharing::measure(&environment, n_cores, plan.sharing)?;
     say("done");
+    let others_share = everything.others_share(&[own.since()], started.elapsed());
     let pictures = subject.pictures.len();
     let mean_bytes = subject.pictures.iter().map(|it| it.jpeg.len()).sum::<usize>() / pictures;
     Ok(Run {
         machine,
         quick: plan.quick,
         took_seconds: started.elapsed().as_secs_f64(),
+        others_share,
+        opening: subject.opening,
         model_digest: subject.digest.clone(),
         pictures,
         mean_picture_bytes: mean_bytes,

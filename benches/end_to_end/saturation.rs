@@ -10,7 +10,7 @@ use crate::{
     machine::{Cpu, Everything},
     server::Server,
     sink::Sink,
-    stats::{Latency, median, per_second},
+    stats::{Latency, mean, median, per_second},
     subject::Subject,
     window::{Rate, Window},
 };
@@ -37,7 +37,8 @@ struct Served {
     generator_cpu_ms: f64,
 }
 
-/// One line of the table: medians over the rounds.
+/// One line of the table: medians over the rounds, but for processor times, which are means, as
+/// Linux counts them coarsely.
 #[derive(Debug, Serialize)]
 pub struct AtConnections {
     pub connections: usize,
@@ -91,10 +92,8 @@ pub fn measure(
         rounds.push(Round { floor_before: last, served, fair_floor, floor_after });
         last = floor_after;
     }
-    let cores = crate::machine::n_cores();
-    let used = own.since().seconds() + served.since().seconds();
-    let available = started.elapsed().as_secs_f64() * cores;
-    let others_share = ((everything.since() - used) / available).max(0.0);
+    let ours = [own.since(), served.since()];
+    let others_share = everything.others_share(&ours, started.elapsed());
     Ok(summary(rounds, &latencies, others_share))
 }
 
@@ -133,20 +132,23 @@ fn summary(
         let of = |value: &dyn Fn(&Round, &Served) -> f64| {
             over(&|round| round.served.get(at).map_or(f64::NAN, |it| value(round, it)))
         };
+        let mean_of = |value: &dyn Fn(&Served) -> f64| {
+            mean(&rounds.iter().filter_map(|it| it.served.get(at)).map(value).collect::<Vec<_>>())
+        };
         AtConnections {
             connections,
             per_second: of(&|_, it| it.server.per_second),
             to_raw_floor: of(&|round, it| it.server.per_second / raw(round)),
             to_fair_floor: of(&|round, it| it.server.per_second / round.fair_floor.per_second),
-            server_cpu_ms: of(&|_, it| it.server.cpu_ms),
-            generator_cpu_ms: of(&|_, it| it.generator_cpu_ms),
+            server_cpu_ms: mean_of(&|it| it.server.cpu_ms),
+            generator_cpu_ms: mean_of(&|it| it.generator_cpu_ms),
             latency: Latency::of(latencies),
         }
     });
     Saturation {
         at: at.collect(),
         floor_per_second: over(&raw),
-        floor_cpu_ms: over(&|it| f64::midpoint(it.floor_before.cpu_ms, it.floor_after.cpu_ms)),
+        floor_cpu_ms: mean(&rounds.iter().map(|it| it.floor_after.cpu_ms).collect::<Vec<_>>()),
         fair_floor_per_second: over(&|it| it.fair_floor.per_second),
         others_share,
         rounds,

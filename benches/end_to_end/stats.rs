@@ -34,6 +34,10 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / ratio(values.len(), 1)
+}
+
 /// The nearest rank; the mean of both middle values for the median of an even number.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();

@@ -9,8 +9,11 @@ use linesight::{
     imaging::{self, Preprocess, Workspace},
     onnx::{Environment, Graph, OrtExecutor, SessionConfig},
     repository::{Limits, Manifest, SealedPackage},
-    types::TensorData,
+    types::{Instant, TensorData},
 };
+use serde::Serialize;
+
+use crate::stats::millis;
 
 const PACKAGE: &str = "models/vial-defect/1";
 const SAMPLES: &str = "training/samples";
@@ -22,10 +25,21 @@ pub struct Picture {
     pub label: String,
 }
 
+/// The parts of opening a model that every start goes through.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Opening {
+    /// The package read, and every digest checked.
+    pub read_ms: f64,
+    pub optimise_ms: f64,
+    /// One session from the optimised graph.
+    pub open_ms: f64,
+}
+
 /// The model and the pictures.
 pub struct Subject {
     pub digest: String,
     pub pictures: Arc<[Picture]>,
+    pub opening: Opening,
     graph: Graph,
     manifest: Arc<Manifest>,
     limits: imaging::Limits,
@@ -48,21 +62,31 @@ impl Subject {
     /// Opens the model, reads the pictures and asks the model for their labels.
     pub fn load(environment: &Environment) -> Result<Self> {
         let (name, version) = ("vial-defect".parse()?, "1".parse()?);
+        let started = Instant::now();
         let package = SealedPackage::read(Path::new(PACKAGE), &name, version, &Limits::default())?;
         let manifest = package.manifest.context("the vial package has no manifest")?;
+        let read_ms = millis(started.elapsed());
+        let started = Instant::now();
         let graph = Graph::optimise(environment, &package.model, SessionConfig::default())?;
+        let optimise_ms = millis(started.elapsed());
+        let started = Instant::now();
+        drop(graph.open()?);
+        let opening = Opening { read_ms, optimise_ms, open_ms: millis(started.elapsed()) };
         let digest = package.digest.to_string();
         let limits = imaging::Limits::default();
-        let mut subject = Self { digest, pictures: Arc::from([]), graph, manifest, limits };
+        let mut subject =
+            Self { digest, pictures: Arc::from([]), opening, graph, manifest, limits };
+        let mut core = subject.core()?;
         let mut pictures = Vec::new();
         for (path, jpeg) in jpegs()? {
-            let label = subject.core()?.judge(&jpeg)?.to_owned();
+            let label = core.judge(&jpeg)?.to_owned();
             // A sample is named after its class.
             let named = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
             let wrong = path.starts_with(SAMPLES) && named != label;
             ensure!(!wrong, "the model takes {} for {label}", path.display());
             pictures.push(Picture { jpeg, label });
         }
+        drop(core);
         ensure!(!pictures.is_empty(), "no pictures in {SAMPLES}");
         subject.pictures = pictures.into();
         Ok(subject)
