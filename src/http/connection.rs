@@ -58,6 +58,8 @@ impl Connections {
         let service = Requests { router: self.router.clone(), activity: activity.clone() };
         let mut connection = std::pin::pin!(self.protocol.serve_connection(stream, service));
         let ended = tokio::select! {
+            // First the connection, so that what it can read is a request and no longer idleness.
+            biased;
             ended = connection.as_mut() => ended,
             () = told(draining) => {
                 connection.as_mut().graceful_shutdown();

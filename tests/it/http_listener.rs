@@ -31,13 +31,19 @@ fn start(config: ListenerConfig) -> Running {
         let anywhere = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(anywhere, config, Some(counted)).await.unwrap();
         tell.send(listener.address()).unwrap();
-        let router = Router::new().route("/", get(|| async { "hello" })).route(
-            "/slow",
-            get(|| async {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                "done"
-            }),
-        );
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "done"
+        };
+        // Holds up the whole listener, which runs on one thread.
+        let block = || async {
+            std::thread::sleep(Duration::from_millis(300));
+            "blocked"
+        };
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/slow", get(slow))
+            .route("/block", get(block));
         let until_told = async {
             let _dropped_is_told = stopped.await;
         };
@@ -196,6 +202,27 @@ fn draining_finishes_what_is_in_flight_and_closes_the_rest() {
     assert!(answer.ends_with("done"), "{answer}");
     assert!(is_closed(&mut idle));
     assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn who_connected_or_asked_before_the_socket_closed_is_answered() {
+    let server = start(ListenerConfig::default());
+    let mut kept = server.connect();
+    exchange(&mut kept, HELLO, "hello");
+    let mut blocking = server.connect();
+    blocking.write_all(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // What follows comes while nobody looks: connections not accepted, a request not read.
+    std::thread::sleep(Duration::from_millis(50));
+    let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for stream in waiting.iter_mut().chain([&mut kept]) {
+        stream.write_all(HELLO.as_bytes()).unwrap();
+    }
+    assert_eq!(server.stop(), Drained { n_cut: 0 });
+    for stream in waiting.iter_mut().chain([&mut kept]) {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("hello"), "{answer:?}");
+    }
 }
 
 #[test]
