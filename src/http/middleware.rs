@@ -56,8 +56,16 @@ pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: N
         trace_id: trace_id(request.headers()).map(ToOwned::to_owned),
         context: context.clone(),
         is_http2: request.version() == Version::HTTP_2,
+        // Where a proxy before us and hyper read the end of such a body differently, what follows
+        // is part of this request to one and the next request to the other. Clients of ours know
+        // the length of an image, so few need chunks, and those lose a connection each.
+        ends_connection: request.headers().contains_key(header::TRANSFER_ENCODING),
         answered: false,
     };
+    if let Some(error) = bad_host(&request) {
+        visit.ends_connection = true;
+        return visit.answer(error.into_response(&context.id));
+    }
     request.extensions_mut().insert(context);
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let response = answer.unwrap_or_else(|_panic| {
@@ -78,6 +86,8 @@ struct Visit<'a> {
     trace_id: Option<String>,
     context: RequestContext,
     is_http2: bool,
+    /// Whether nothing that follows on the connection may be taken for a request.
+    ends_connection: bool,
     answered: bool,
 }
 
@@ -93,7 +103,8 @@ impl Visit<'_> {
         }
         // HTTP/2 knows no such header, and says the same with GOAWAY. A stopping server says it in
         // every answer, so that no client has a connection left to lose a request on.
-        if self.edge.state.is_draining() && !self.is_http2 {
+        let ends = self.ends_connection || self.edge.state.is_draining();
+        if ends && !self.is_http2 {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let code = response.extensions().get().map(|it: &Code| it.as_str());
@@ -128,6 +139,18 @@ impl Drop for Visit<'_> {
             self.note(CLIENT_LEFT, Some("client_left"), self.context.arrived.elapsed());
         }
     }
+}
+
+/// HTTP/1.1 has it that a request names its host exactly once; two are what a proxy and a server
+/// choose differently from.
+fn bad_host(request: &Request) -> Option<ApiError> {
+    let n_hosts = request.headers().get_all(header::HOST).iter().count();
+    let how_often = match (request.version(), n_hosts) {
+        (Version::HTTP_11, 0) => "missing",
+        (Version::HTTP_10 | Version::HTTP_11, 2..) => "given more than once",
+        _ => return None,
+    };
+    Some(ApiError::new(Code::HeaderInvalid, format!("host is {how_often}")))
 }
 
 /// The client's id where it is well-formed and given once, else a new one.
