@@ -170,6 +170,25 @@ fn a_body_that_is_shorter_or_longer_than_it_says() {
 }
 
 #[test]
+fn a_body_that_hardly_moves_is_given_up_long_before_its_timeout() {
+    let models = Repository::empty();
+    models.proven("colour", "");
+    let server = Server::ready(models.path());
+    let mut connection = Connection::open(server.data).unwrap();
+    connection.write(&head("Content-Length: 10000000\r\n"));
+    let began = std::time::Instant::now();
+    // Enough for a second more than nothing at all.
+    connection.write(&vec![0; 64 << 10]);
+    let answer = connection.answer().unwrap();
+    let waited = began.elapsed().as_secs_f64();
+    assert_eq!(answer.status, 408, "{}", answer.text());
+    assert!(answer.text().contains("KiB a second"), "{}", answer.text());
+    assert!((2.9..20.0).contains(&waited), "{waited} s");
+    assert!(connection.is_closed());
+    assert_well(&server);
+}
+
+#[test]
 fn a_flood_of_tiny_chunks_is_cut_off() {
     let models = Repository::empty();
     models.proven("colour", "");
