@@ -124,6 +124,36 @@ fn the_named_file_must_be_there_and_the_usual_one_need_not() {
 }
 
 #[test]
+fn what_kubernetes_says_of_a_service_is_passed_over() {
+    for (name, value) in [
+        ("LINESIGHT_SERVICE_HOST", "10.0.0.7"),
+        ("LINESIGHT_SERVICE_PORT", "8080"),
+        ("LINESIGHT_SERVICE_PORT_HTTP_DATA", "8080"),
+        ("LINESIGHT_ADMIN_SERVICE_HOST", "10.0.0.8"),
+        ("LINESIGHT_PORT", "tcp://10.0.0.7:8080"),
+        ("LINESIGHT_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+        ("LINESIGHT_PORT_8080_TCP_PROTO", "tcp"),
+        ("LINESIGHT_PORT_8080_TCP_PORT", "8080"),
+        ("LINESIGHT_PORT_53_UDP_ADDR", "10.0.0.7"),
+        ("LINESIGHT_ADMIN_PORT_8082_SCTP", "sctp://10.0.0.8:8082"),
+    ] {
+        assert_eq!(load("", &[(name, value)], &[]), Ok(Config::default()), "{name}");
+    }
+    for (name, value) in [
+        ("LINESIGHT_SERVER_DATA", "127.0.0.1:1"),
+        ("LINESIGHT_PORT", "8080"),
+        ("LINESIGHT_PORT_8080", "8080"),
+        ("LINESIGHT_PORT_8080_TCP_OTHER", "8080"),
+        ("LINESIGHT_PORT_X_TCP", "8080"),
+        ("LINESIGHT_SERVER__PORT", "tcp://127.0.0.1:1"),
+        ("LINESIGHT_SERVER__SERVICE_PORT", "1"),
+    ] {
+        let shown = load("", &[(name, value)], &[]).unwrap_err();
+        assert!(shown.contains("unknown variable"), "{name}: {shown}");
+    }
+}
+
+#[test]
 fn ort_dylib_path_names_the_library_unless_something_of_ours_does() {
     let load = |file: &str| {
         let mut raw = RawConfig::from_dylib_path("/ort.so");
