@@ -121,6 +121,11 @@ fn the_named_file_must_be_there_and_the_usual_one_need_not() {
     std::fs::write(&file, "[models]\npath = \"/m\"\n").unwrap();
     let config = load(file.to_str(), env("LINESIGHT_TEST_ANYTHING", "1")).unwrap();
     assert_eq!(config.models.path, Path::new("/m"));
+
+    let link = dir.path().join("link.toml");
+    assert!(is_there(&file) && !is_there(&link));
+    std::os::unix::fs::symlink("/no/such.toml", &link).unwrap();
+    assert!(is_there(&link), "a link that leads nowhere is not ignored");
 }
 
 #[test]
