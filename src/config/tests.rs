@@ -89,6 +89,18 @@ fn limits_of_zero_and_settings_at_odds_are_refused() {
     );
     let ports = [("server.data", "127.0.0.1:0"), ("server.admin", "127.0.0.1:0")];
     assert!(load("", &[], &ports).is_ok(), "both from the system");
+    for (data, admin, fits) in [
+        ("127.0.0.1:1", "127.0.0.2:1", true),
+        ("0.0.0.0:1", "127.0.0.1:2", true),
+        ("0.0.0.0:1", "127.0.0.1:1", false),
+        ("127.0.0.1:1", "[::]:1", false),
+        ("0.0.0.0:1", "[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", false),
+        ("[::]:0", "0.0.0.0:0", true),
+    ] {
+        let loaded = load("", &[], &[("server.data", data), ("server.admin", admin)]);
+        assert_eq!(loaded.is_ok(), fits, "{data} {admin}: {loaded:?}");
+    }
 }
 
 #[test]
