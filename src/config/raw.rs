@@ -190,7 +190,7 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
         || name.contains("_SERVICE_PORT_");
     // As in tcp://10.0.0.7:8080. A bare number is someone's guess at a setting.
     let link = name.ends_with("_PORT") && value.contains("://");
-    service || link || name.split_once("_PORT_").is_some_and(|(_, it)| is_port_of_a_link(it))
+    service || link || name.rsplit_once("_PORT_").is_some_and(|(_, it)| is_port_of_a_link(it))
 }
 
 /// `8080_TCP`, `8080_TCP_PROTO`, `8080_TCP_PORT`, `8080_TCP_ADDR`, and so for the other protocols.
