@@ -44,12 +44,12 @@ impl Connections {
     }
 
     /// Serves one connection. Once `draining` holds true, it ends with the request in progress.
-    /// Says which timer ended it, if one did.
+    /// Says how it ended.
     pub(super) async fn serve<S>(
         self: Arc<Self>,
         stream: S,
         draining: watch::Receiver<bool>,
-    ) -> Option<Phase>
+    ) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -66,11 +66,27 @@ impl Connections {
                 connection.await
             }
         };
-        if let Err(error) = ended {
+        let malformed = ended.is_err_and(|error| {
             log_end(&*error);
+            error.downcast_ref().is_some_and(hyper::Error::is_parse)
+        });
+        match activity.expired() {
+            Some(phase) => Ended::TimedOut(phase),
+            None if malformed => Ended::Malformed,
+            None => Ended::Well,
         }
-        activity.expired()
     }
+}
+
+/// How a connection ended, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By the client, or as told.
+    Well,
+    /// By a timer.
+    TimedOut(Phase),
+    /// What came was no request: hyper has answered with a bare status, if at all.
+    Malformed,
 }
 
 /// Waits until the server drains; a listener that is gone has drained.

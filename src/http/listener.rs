@@ -20,7 +20,7 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-use super::{activity::Timeouts, connection::Connections};
+use super::{activity::Timeouts, connection::{Connections, Ended}};
 use crate::{metrics::Metrics, types::Instant};
 
 /// Bounds on connections.
@@ -208,9 +208,12 @@ async fn connection(
 ) {
     // Answers are written whole; waiting for more to send only adds delay. Fails on a dead socket.
     let _dead_socket_shows_when_read = stream.set_nodelay(true);
-    let timed_out = shared.serve(stream, draining).await;
-    if let (Some(phase), Some(metrics)) = (timed_out, &slot.metrics) {
-        metrics.process.timed_out(phase.as_str());
+    let ended = shared.serve(stream, draining).await;
+    let Some(metrics) = &slot.metrics else { return };
+    match ended {
+        Ended::Well => {}
+        Ended::TimedOut(phase) => metrics.process.timed_out(phase.as_str()),
+        Ended::Malformed => metrics.process.connections_malformed.inc(),
     }
 }
 

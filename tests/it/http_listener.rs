@@ -253,6 +253,7 @@ fn header_abuse_ends_in_431_or_400() {
         let answer = String::from_utf8_lossy(&answer);
         let status = answer.get(9..12).unwrap_or_default();
         assert!(statuses.contains(&status), "{:?} {answer}", &headers[..20]);
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
     }
-    server.stop();
+    server.stop_and_assert_counted("linesight_connections_malformed_total 3");
 }
