@@ -108,7 +108,7 @@ fn protocol() -> auto::Builder<TokioExecutor> {
         // `Guarded` times heads; `activity` says why the timer of hyper does not do.
         .header_read_timeout(None)
         // Also the longest head, and the largest piece a body is read in.
-        .max_buf_size(64 << 10)
+        .max_buf_size(32 << 10)
         .max_headers(64)
         .keep_alive(true);
     builder
