@@ -1,6 +1,12 @@
 //! What is meant: [`RawConfig`] to [`Config`], with every complaint and not just the first.
 
-use std::{cell::RefCell, net::{IpAddr, SocketAddr}, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    cell::RefCell,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{
     Config, ConfigErrors, HttpConfig, ModelsConfig, RuntimeConfig, ServerConfig, keys,
@@ -136,7 +142,8 @@ impl Reader {
 /// `[::]` every one of both.
 fn overlap(a: IpAddr, b: IpAddr) -> bool {
     let (a, b) = (a.to_canonical(), b.to_canonical());
-    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let covers =
+        |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     a == b || covers(a, b) || covers(b, a)
 }
 

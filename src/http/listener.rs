@@ -20,7 +20,10 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-use super::{activity::Timeouts, connection::{Connections, Ended}};
+use super::{
+    activity::Timeouts,
+    connection::{Connections, Ended},
+};
 use crate::{metrics::Metrics, types::Instant};
 
 /// Bounds on connections.
