@@ -55,15 +55,11 @@ pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: N
         route: route.as_ref().map_or("none", |it| it.as_str()),
         trace_id: trace_id(request.headers()).map(ToOwned::to_owned),
         context: context.clone(),
-        is_http2: request.version() == Version::HTTP_2,
-        // Where a proxy before us and hyper read the end of such a body differently, what follows
-        // is part of this request to one and the next request to the other. Clients of ours know
-        // the length of an image, so few need chunks, and those lose a connection each.
-        ends_connection: request.headers().contains_key(header::TRANSFER_ENCODING),
+        ends_connection: Ends::after(&request),
         answered: false,
     };
     if let Some(error) = bad_host(&request) {
-        visit.ends_connection = true;
+        visit.ends_connection = Ends::Always;
         return visit.answer(error.into_response(&context.id));
     }
     request.extensions_mut().insert(context);
@@ -85,9 +81,7 @@ struct Visit<'a> {
     route: &'a str,
     trace_id: Option<String>,
     context: RequestContext,
-    is_http2: bool,
-    /// Whether nothing that follows on the connection may be taken for a request.
-    ends_connection: bool,
+    ends_connection: Ends,
     answered: bool,
 }
 
@@ -101,10 +95,12 @@ impl Visit<'_> {
         if let Ok(id) = HeaderValue::from_str(self.context.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);
         }
-        // HTTP/2 knows no such header, and says the same with GOAWAY. A stopping server says it in
-        // every answer, so that no client has a connection left to lose a request on.
-        let ends = self.ends_connection || self.edge.state.is_draining();
-        if ends && !self.is_http2 {
+        let ends = match self.ends_connection {
+            Ends::Never => false,
+            Ends::WhenStopping => self.edge.state.is_draining(),
+            Ends::Always => true,
+        };
+        if ends {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let code = response.extensions().get().map(|it: &Code| it.as_str());
@@ -138,6 +134,30 @@ impl Drop for Visit<'_> {
         if !self.answered {
             self.note(CLIENT_LEFT, Some("client_left"), self.context.arrived.elapsed());
         }
+    }
+}
+
+/// Whether an answer says `Connection: close`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// HTTP/2 knows no such header; a server that stops says it with GOAWAY.
+    Never,
+    /// So that no client has a connection left to lose a request on.
+    WhenStopping,
+    /// What follows must not be taken for a request.
+    Always,
+}
+
+impl Ends {
+    fn after(request: &Request) -> Self {
+        if request.version() == Version::HTTP_2 {
+            return Self::Never;
+        }
+        // Where a proxy before us and hyper read the end of such a body differently, what follows
+        // is part of this request to one and the next request to the other. Clients of ours know
+        // the length of an image, so few need chunks, and those lose a connection each.
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        if chunked { Self::Always } else { Self::WhenStopping }
     }
 }
 

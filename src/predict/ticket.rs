@@ -41,7 +41,7 @@ impl ByteBudget {
         let more = |used: u64| self.with(used, n_bytes);
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .map_err(|_| TOO_MANY_BYTES)?;
+            .map_err(|_used| TOO_MANY_BYTES)?;
         self.metrics.process.bytes_in_flight.add(signed(n_bytes));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What no client would send, byte by byte: refused in form, or closed; never more than that.
 
+use linesight::types::Instant;
+
 use crate::support::{
     client::{Connection, get, post},
     colours::{GREEN, png},
@@ -29,7 +31,7 @@ fn head(headers: &str) -> Vec<u8> {
 fn assert_well(server: &Server) {
     let answer = server.send(&post(PREDICT, png(GREEN)));
     assert_eq!(answer.verdict(0), "approve/ok", "{}", answer.text());
-    assert_eq!(server.metric("linesight_handler_panics_total"), 0.0);
+    assert!(server.metric("linesight_handler_panics_total") < 1.0);
 }
 
 #[test]
@@ -161,7 +163,7 @@ fn a_body_that_is_shorter_or_longer_than_it_says() {
     // A drop at a time: the timer is for the whole body, not for each piece.
     let mut connection = Connection::open(server.data).unwrap();
     connection.write(&head("Content-Length: 1000000\r\n"));
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while began.elapsed().as_millis() < 400 {
         connection.write(b"x");
     }
@@ -176,7 +178,7 @@ fn a_body_that_hardly_moves_is_given_up_long_before_its_timeout() {
     let server = Server::ready(models.path());
     let mut connection = Connection::open(server.data).unwrap();
     connection.write(&head("Content-Length: 10000000\r\n"));
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     // Enough for a second more than nothing at all.
     connection.write(&vec![0; 64 << 10]);
     let answer = connection.answer().unwrap();

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::Arc,
+    sync::{Arc, Barrier},
     time::Duration,
 };
 
@@ -20,11 +20,15 @@ struct Running {
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<Drained>,
+    /// Where `/block` meets the test.
+    gate: Arc<Barrier>,
 }
 
 fn start(config: ListenerConfig) -> Running {
     let metrics = Metrics::new();
     let counted = Arc::clone(&metrics);
+    let gate = Arc::new(Barrier::new(2));
+    let held = Arc::clone(&gate);
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, address) = std::sync::mpsc::channel();
     let run = async move {
@@ -35,9 +39,10 @@ fn start(config: ListenerConfig) -> Running {
             tokio::time::sleep(Duration::from_millis(300)).await;
             "done"
         };
-        // Holds up the whole listener, which runs on one thread.
-        let block = || async {
-            std::thread::sleep(Duration::from_millis(300));
+        // Holds up the whole listener, which runs on one thread, from one meeting to the next.
+        let block = move || async move {
+            held.wait();
+            held.wait();
             "blocked"
         };
         let router = Router::new()
@@ -51,7 +56,7 @@ fn start(config: ListenerConfig) -> Running {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let thread = std::thread::spawn(move || runtime.block_on(run));
-    Running { address: address.recv().unwrap(), metrics, stop, thread }
+    Running { address: address.recv().unwrap(), metrics, stop, thread, gate }
 }
 
 impl Running {
@@ -212,12 +217,14 @@ fn who_connected_or_asked_before_the_socket_closed_is_answered() {
     let mut blocking = server.connect();
     blocking.write_all(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     // What follows comes while nobody looks: connections not accepted, a request not read.
-    std::thread::sleep(Duration::from_millis(50));
+    server.gate.wait();
     let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
     for stream in waiting.iter_mut().chain([&mut kept]) {
         stream.write_all(HELLO.as_bytes()).unwrap();
     }
-    assert_eq!(server.stop(), Drained { n_cut: 0 });
+    server.stop.send(()).unwrap();
+    server.gate.wait();
+    assert_eq!(server.thread.join().unwrap(), Drained { n_cut: 0 });
     for stream in waiting.iter_mut().chain([&mut kept]) {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
