@@ -29,7 +29,7 @@ serve: runtime build ## Build everything and serve the models in models/
 test: runtime .venv/.stamp ## Run every test, with the real ONNX Runtime, Pillow and Prometheus
 	@scripts/setup --with-prometheus
 	$(CARGO) build --locked
-	$(CARGO) test --locked
+	PATH="$(CURDIR)/.runtime/prometheus/usr/bin:$$PATH" $(CARGO) test --locked
 
 lint: setup ## Check formatting, lints, documentation and licences
 	$(CARGO) fmt --check

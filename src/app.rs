@@ -208,11 +208,15 @@ fn start_loading(
 }
 
 fn limits(config: &Config) -> HttpConfig {
+    let defaults = HttpConfig::default();
+    // Pieces of 256 bytes are small enough for anyone, however large the bodies allowed.
+    let small_pieces = usize::try_from(config.http.max_body / 256).unwrap_or(usize::MAX);
     HttpConfig {
         body_limit: config.http.max_body,
+        body_frames: defaults.body_frames.max(small_pieces),
         body_timeout: config.http.body_timeout,
         images: config.http.max_images.get(),
-        ..HttpConfig::default()
+        ..defaults
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use axum::Router;
@@ -30,8 +31,10 @@ pub fn router(state: HttpState) -> Router {
 /// The bounds of the admin listener: few connections, as its clients are known.
 #[must_use]
 pub fn limits() -> ListenerConfig {
-    let grace = std::time::Duration::from_secs(1);
-    ListenerConfig { connections: 64, grace, ..ListenerConfig::default() }
+    let grace = Duration::from_secs(1);
+    // Few slots, so none is kept for a client that may never ask again.
+    let idle_timeout = Duration::from_secs(10);
+    ListenerConfig { connections: 64, grace, idle_timeout, ..ListenerConfig::default() }
 }
 
 /// Binds, then serves on a thread of its own until `shutdown` is done.

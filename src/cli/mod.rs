@@ -67,7 +67,7 @@ struct Settings {
     /// Cores to use [default: what the cgroup grants]
     #[arg(long, value_name = "N")]
     cores: Option<String>,
-    /// Log filter: error, warn, info, debug, or one of tracing-subscriber's [default: info]
+    /// Log filter: off, error, warn, info, debug, trace, also by module [default: info]
     #[arg(long, value_name = "FILTER")]
     log_level: Option<String>,
 }

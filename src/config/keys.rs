@@ -93,7 +93,7 @@ pub(super) const KEYS: &[Key] = &[
     key("http.max_body", Form::Size, "16MiB",
         "The largest request body; beyond it 413."),
     key("http.max_images", Form::Number, "64",
-        "Images in one request; beyond it 413."),
+        "Images in one request; beyond it 400."),
     key("http.max_bytes_in_flight", Form::Size, "128MiB",
         "Bytes of all bodies being read or waiting; beyond it a request is refused (`overloaded`)."),
     key("http.max_pixels", Form::Number, "24000000",

@@ -149,7 +149,7 @@ impl Config {
         let file =
             sources.file.or_else(|| variable(FILE_VARIABLE).map(PathBuf::from)).or_else(|| {
                 let usual = Path::new(DEFAULT_FILE);
-                usual.exists().then(|| usual.to_path_buf())
+                is_there(usual).then(|| usual.to_path_buf())
             });
         let mut raw = RawConfig::from_dylib_path(variable("ORT_DYLIB_PATH").unwrap_or_default());
         if let Some(file) = file {
@@ -179,6 +179,13 @@ impl Config {
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_toml().as_bytes())
     }
+}
+
+/// Whether anything is there, a link that leads nowhere or a file we may not look at included: what
+/// someone put there is not to be ignored, and reading it says what is wrong.
+fn is_there(path: &Path) -> bool {
+    let looked = path.symlink_metadata();
+    !looked.is_err_and(|it| it.kind() == std::io::ErrorKind::NotFound)
 }
 
 impl Default for Config {

@@ -150,7 +150,10 @@ impl RawConfig {
         let mut raw = Self::default();
         for (name, value) in variables {
             let ours = name.starts_with("LINESIGHT_");
-            if !ours || name == "LINESIGHT_CONFIG" || name.starts_with("LINESIGHT_TEST_") {
+            let passed_over = name == "LINESIGHT_CONFIG"
+                || name.starts_with("LINESIGHT_TEST_")
+                || is_of_a_service(&name, &value);
+            if !ours || passed_over {
                 continue;
             }
             match KEYS.iter().find(|it| it.variable() == name) {
@@ -173,6 +176,33 @@ impl RawConfig {
         }
         raw
     }
+}
+
+/// Whether Kubernetes set it: for a Service called `linesight` it gives every pod beside it variables
+/// of these names (`LINESIGHT_SERVICE_HOST`, `LINESIGHT_PORT_8080_TCP_ADDR`), in the form that Docker
+/// gave to links. No setting of ours looks like it, as those have two underscores.
+fn is_of_a_service(name: &str, value: &str) -> bool {
+    if name.contains("__") {
+        return false;
+    }
+    let service = name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_");
+    // As in tcp://10.0.0.7:8080. A bare number is someone's guess at a setting.
+    let link = name.ends_with("_PORT") && value.contains("://");
+    service || link || name.rsplit_once("_PORT_").is_some_and(|(_, it)| is_port_of_a_link(it))
+}
+
+/// `8080_TCP`, `8080_TCP_PROTO`, `8080_TCP_PORT`, `8080_TCP_ADDR`, and so for the other protocols.
+fn is_port_of_a_link(text: &str) -> bool {
+    let mut parts = text.split('_');
+    let number = parts.next().unwrap_or_default();
+    let protocol = parts.next().unwrap_or_default();
+    !number.is_empty()
+        && number.bytes().all(|b| b.is_ascii_digit())
+        && matches!(protocol, "TCP" | "UDP" | "SCTP")
+        && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+        && parts.next().is_none()
 }
 
 /// The value as text, if it is of the form that the key takes.

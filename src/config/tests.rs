@@ -89,6 +89,18 @@ fn limits_of_zero_and_settings_at_odds_are_refused() {
     );
     let ports = [("server.data", "127.0.0.1:0"), ("server.admin", "127.0.0.1:0")];
     assert!(load("", &[], &ports).is_ok(), "both from the system");
+    for (data, admin, fits) in [
+        ("127.0.0.1:1", "127.0.0.2:1", true),
+        ("0.0.0.0:1", "127.0.0.1:2", true),
+        ("0.0.0.0:1", "127.0.0.1:1", false),
+        ("127.0.0.1:1", "[::]:1", false),
+        ("0.0.0.0:1", "[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", false),
+        ("[::]:0", "0.0.0.0:0", true),
+    ] {
+        let loaded = load("", &[], &[("server.data", data), ("server.admin", admin)]);
+        assert_eq!(loaded.is_ok(), fits, "{data} {admin}: {loaded:?}");
+    }
 }
 
 #[test]
@@ -121,6 +133,41 @@ fn the_named_file_must_be_there_and_the_usual_one_need_not() {
     std::fs::write(&file, "[models]\npath = \"/m\"\n").unwrap();
     let config = load(file.to_str(), env("LINESIGHT_TEST_ANYTHING", "1")).unwrap();
     assert_eq!(config.models.path, Path::new("/m"));
+
+    let link = dir.path().join("link.toml");
+    assert!(is_there(&file) && !is_there(&link));
+    std::os::unix::fs::symlink("/no/such.toml", &link).unwrap();
+    assert!(is_there(&link), "a link that leads nowhere is not ignored");
+}
+
+#[test]
+fn what_kubernetes_says_of_a_service_is_passed_over() {
+    for (name, value) in [
+        ("LINESIGHT_SERVICE_HOST", "10.0.0.7"),
+        ("LINESIGHT_SERVICE_PORT", "8080"),
+        ("LINESIGHT_SERVICE_PORT_HTTP_DATA", "8080"),
+        ("LINESIGHT_ADMIN_SERVICE_HOST", "10.0.0.8"),
+        ("LINESIGHT_PORT", "tcp://10.0.0.7:8080"),
+        ("LINESIGHT_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+        ("LINESIGHT_PORT_8080_TCP_PROTO", "tcp"),
+        ("LINESIGHT_PORT_8080_TCP_PORT", "8080"),
+        ("LINESIGHT_PORT_53_UDP_ADDR", "10.0.0.7"),
+        ("LINESIGHT_ADMIN_PORT_8082_SCTP", "sctp://10.0.0.8:8082"),
+    ] {
+        assert_eq!(load("", &[(name, value)], &[]), Ok(Config::default()), "{name}");
+    }
+    for (name, value) in [
+        ("LINESIGHT_SERVER_DATA", "127.0.0.1:1"),
+        ("LINESIGHT_PORT", "8080"),
+        ("LINESIGHT_PORT_8080", "8080"),
+        ("LINESIGHT_PORT_8080_TCP_OTHER", "8080"),
+        ("LINESIGHT_PORT_X_TCP", "8080"),
+        ("LINESIGHT_SERVER__PORT", "tcp://127.0.0.1:1"),
+        ("LINESIGHT_SERVER__SERVICE_PORT", "1"),
+    ] {
+        let shown = load("", &[(name, value)], &[]).unwrap_err();
+        assert!(shown.contains("unknown variable"), "{name}: {shown}");
+    }
 }
 
 #[test]

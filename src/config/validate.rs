@@ -1,6 +1,12 @@
 //! What is meant: [`RawConfig`] to [`Config`], with every complaint and not just the first.
 
-use std::{cell::RefCell, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    cell::RefCell,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{
     Config, ConfigErrors, HttpConfig, ModelsConfig, RuntimeConfig, ServerConfig, keys,
@@ -106,11 +112,18 @@ impl Reader {
     /// Settings that are right one by one and wrong together.
     fn compare(&self, config: &Config) {
         let Config { server, http, .. } = config;
-        if server.data == server.admin && server.data.port() != 0 {
-            let text = format!(
-                "server.data and server.admin are both {}; two listeners need two addresses",
-                server.data
-            );
+        let (data, admin) = (server.data, server.admin);
+        if data.port() == admin.port() && data.port() != 0 && overlap(data.ip(), admin.ip()) {
+            let text = if data == admin {
+                format!(
+                    "server.data and server.admin are both {data}; two listeners need two addresses"
+                )
+            } else {
+                format!(
+                    "server.data ({data}) and server.admin ({admin}) are one port of one address; \
+                     two listeners need two"
+                )
+            };
             self.complain(Origin::Together, text);
         }
         if http.max_body > http.max_bytes_in_flight {
@@ -123,6 +136,15 @@ impl Reader {
             self.complain(Origin::Together, text);
         }
     }
+}
+
+/// Whether one socket would take what the other is for. `0.0.0.0` is every address of version 4,
+/// `[::]` every one of both.
+fn overlap(a: IpAddr, b: IpAddr) -> bool {
+    let (a, b) = (a.to_canonical(), b.to_canonical());
+    let covers =
+        |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    a == b || covers(a, b) || covers(b, a)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

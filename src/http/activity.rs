@@ -66,6 +66,9 @@ pub(super) struct Progress {
     serving: usize,
     /// Answers whose body is not yet wholly handed over.
     writing: usize,
+    /// The socket took nothing when there was something to write: what hyper holds of an answer
+    /// whose body it has already taken.
+    stalled: bool,
     /// When an answer last made progress.
     moved: Instant,
     /// Which timer ended the connection, if one did.
@@ -75,8 +78,16 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(now: Instant) -> Self {
         let protocol = Protocol::Unknown(0);
-        let (serving, writing, expired) = (0, 0, None);
-        Self { opened: now, protocol, head_began: None, serving, writing, moved: now, expired }
+        Self {
+            opened: now,
+            protocol,
+            head_began: None,
+            serving: 0,
+            writing: 0,
+            stalled: false,
+            moved: now,
+            expired: None,
+        }
     }
 
     fn read(&mut self, bytes: &[u8], now: Instant) {
@@ -105,12 +116,21 @@ impl Progress {
         self.head_began = None;
     }
 
+    /// The socket took something, or did not. Only what follows a stall counts as progress: the
+    /// pings of HTTP/2 are written to idle connections too.
+    fn wrote(&mut self, took: bool, now: Instant) {
+        if self.stalled == took {
+            self.stalled = !took;
+            self.moved = now;
+        }
+    }
+
     /// What the client must have done next, and by when; `None` while only the server is at work.
     pub(super) fn due(&self, timeouts: &Timeouts) -> Option<(Phase, Instant)> {
         if self.protocol == Protocol::Unknown(0) {
             return Some((Phase::FirstByte, self.opened + timeouts.first_byte));
         }
-        if self.writing > 0 {
+        if self.writing > 0 || self.stalled {
             return Some((Phase::Write, self.moved + timeouts.write));
         }
         if self.serving > 0 {
@@ -144,6 +164,11 @@ impl Activity {
 
     pub(super) fn read(&self, bytes: &[u8]) {
         self.lock().read(bytes, Instant::now());
+    }
+
+    /// The socket took something of an answer, or took nothing.
+    pub(super) fn wrote(&self, took: bool) {
+        self.lock().wrote(took, Instant::now());
     }
 
     pub(super) fn due(&self, timeouts: &Timeouts) -> Option<(Phase, Instant)> {
@@ -258,6 +283,14 @@ mod tests {
             end(it, now);
         };
         check(&[&get, &begin, &write], Some((Phase::Write, 33)));
+        // The answer is handed over, and the client takes it a little at a time.
+        let stall = |it: &mut Progress, now| it.wrote(false, now);
+        let took = |it: &mut Progress, now| it.wrote(true, now);
+        check(&[&get, &begin, &end, &stall], Some((Phase::Write, 34)));
+        check(&[&get, &begin, &end, &stall, &stall], Some((Phase::Write, 34)));
+        check(&[&get, &begin, &end, &stall, &took], Some((Phase::Idle, 65)));
+        check(&[&get, &begin, &end, &stall, &took, &stall], Some((Phase::Write, 36)));
+        check(&[&get, &begin, &end, &took], Some((Phase::Idle, 63)));
     }
 
     #[test]

@@ -44,12 +44,12 @@ impl Connections {
     }
 
     /// Serves one connection. Once `draining` holds true, it ends with the request in progress.
-    /// Says which timer ended it, if one did.
+    /// Says how it ended.
     pub(super) async fn serve<S>(
         self: Arc<Self>,
         stream: S,
         draining: watch::Receiver<bool>,
-    ) -> Option<Phase>
+    ) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -58,17 +58,35 @@ impl Connections {
         let service = Requests { router: self.router.clone(), activity: activity.clone() };
         let mut connection = std::pin::pin!(self.protocol.serve_connection(stream, service));
         let ended = tokio::select! {
+            // First the connection, so that what it can read is a request and no longer idleness.
+            biased;
             ended = connection.as_mut() => ended,
             () = told(draining) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
-        if let Err(error) = ended {
+        let malformed = ended.is_err_and(|error| {
             log_end(&*error);
+            error.downcast_ref().is_some_and(hyper::Error::is_parse)
+        });
+        match activity.expired() {
+            Some(phase) => Ended::TimedOut(phase),
+            None if malformed => Ended::Malformed,
+            None => Ended::Well,
         }
-        activity.expired()
     }
+}
+
+/// How a connection ended, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By the client, or as told.
+    Well,
+    /// By a timer.
+    TimedOut(Phase),
+    /// What came was no request: hyper has answered with a bare status, if at all.
+    Malformed,
 }
 
 /// Waits until the server drains; a listener that is gone has drained.
@@ -90,7 +108,7 @@ fn protocol() -> auto::Builder<TokioExecutor> {
         // `Guarded` times heads; `activity` says why the timer of hyper does not do.
         .header_read_timeout(None)
         // Also the longest head, and the largest piece a body is read in.
-        .max_buf_size(64 << 10)
+        .max_buf_size(32 << 10)
         .max_headers(64)
         .keep_alive(true);
     builder

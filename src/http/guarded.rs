@@ -76,11 +76,15 @@ impl<S> Guarded<S> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.write_stalled = false;
+            if self.write_stalled {
+                self.write_stalled = false;
+                self.activity.wrote(true);
+            }
             return written;
         }
         if !self.write_stalled {
             self.write_stalled = true;
+            self.activity.wrote(false);
             self.write_timer.as_mut().reset(Instant::now() + self.timeouts.write);
         }
         ready!(self.write_timer.as_mut().poll(cx));
@@ -217,6 +221,30 @@ mod tests {
         let error = server.write_all(&[0; 1000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(activity.expired(), Some(Phase::Write));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_slow_but_reads_is_not_idle() {
+        let (mut client, server, activity) = pair();
+        client.write_all(b"GET").await.unwrap();
+        let (mut from_client, mut to_client) = tokio::io::split(server);
+        from_client.read_exact(&mut [0; 3]).await.unwrap();
+        // The answer is handed over whole; what is left of it is in the way to the socket.
+        drop(activity.begin().answered());
+        let began = Instant::now();
+        let write = async { to_client.write_all(&[0; 640]).await.unwrap() };
+        let read = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                client.read_exact(&mut [0; 64]).await.unwrap();
+            }
+        };
+        let both = async { tokio::join!(write, read) };
+        tokio::select! {
+            _all_of_it = both => {}
+            ended = from_client.read_u8() => panic!("{ended:?} after {:?}", began.elapsed()),
+        }
+        assert_eq!(began.elapsed().as_secs(), 200);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! The accept loop: how many connections there may be, and how they end.
 //!
 //! Promises: connections beyond the limit are closed at once; running out of file descriptors
-//! slows accepting down instead of spinning or ending it; when told to stop, what is in flight is
-//! finished within the grace, and then every task is joined. Not here: TLS (a proxy's work) and
+//! slows accepting down instead of spinning or ending it; when told to stop, who has connected is
+//! answered, what is in flight is finished within the grace, and then every task is joined. Not here: TLS (a proxy's work) and
 //! anything about single requests.
 
 use std::{
@@ -20,7 +20,10 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-use super::{activity::Timeouts, connection::Connections};
+use super::{
+    activity::Timeouts,
+    connection::{Connections, Ended},
+};
 use crate::{metrics::Metrics, types::Instant};
 
 /// Bounds on connections.
@@ -145,7 +148,11 @@ impl Listener {
                 Err(error) => backoff.failed(&error, metrics.as_deref()),
             }
         }
-        drop(socket);
+        for (stream, peer) in already_connected(socket) {
+            let Some(slot) = slots.take(peer.ip()) else { continue };
+            tasks.spawn(connection(Arc::clone(&shared), slot, stream, draining.clone()));
+        }
+        tokio::time::sleep(SETTLE).await;
         // Every task holds a receiver or is done, so nobody needs to have heard it.
         let _all_may_be_done = drain.send(true);
         let all_done = async {
@@ -158,6 +165,30 @@ impl Listener {
         tasks.shutdown().await;
         Drained { n_cut }
     }
+}
+
+/// From closing the socket to telling the connections: what clients sent while they could still
+/// believe in the server is read by then. A connection that is told while it is idle closes with
+/// whatever stands unread in it.
+const SETTLE: Duration = Duration::from_millis(150);
+/// More than any backlog; so that a flood of connections cannot keep the socket open.
+const MAX_BACKLOG: usize = 4096;
+
+/// Closes the socket and returns the connections that were waiting in it: to their clients they are
+/// open, and closing the socket would reset them. Asks the system itself, as tokio may not have
+/// heard yet of the latest ones.
+fn already_connected(socket: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut all = Vec::new();
+    let Ok(socket) = socket.into_std() else { return all };
+    while all.len() < MAX_BACKLOG {
+        let Ok((stream, peer)) = socket.accept() else { break };
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            all.push((stream, peer));
+        }
+    }
+    all
 }
 
 impl ListenerConfig {
@@ -180,9 +211,12 @@ async fn connection(
 ) {
     // Answers are written whole; waiting for more to send only adds delay. Fails on a dead socket.
     let _dead_socket_shows_when_read = stream.set_nodelay(true);
-    let timed_out = shared.serve(stream, draining).await;
-    if let (Some(phase), Some(metrics)) = (timed_out, &slot.metrics) {
-        metrics.process.timed_out(phase.as_str());
+    let ended = shared.serve(stream, draining).await;
+    let Some(metrics) = &slot.metrics else { return };
+    match ended {
+        Ended::Well => {}
+        Ended::TimedOut(phase) => metrics.process.timed_out(phase.as_str()),
+        Ended::Malformed => metrics.process.connections_malformed.inc(),
     }
 }
 

@@ -5,21 +5,18 @@
 //! that answer). The log line names the matched route, never the path as sent, and no text of the
 //! client's that was not checked first.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header},
     middleware::Next,
     response::Response,
 };
 use futures_util::FutureExt as _;
 
-use super::{code::Code, error::ApiError};
-use crate::{
-    metrics::Metrics,
-    types::{Instant, Reason, RequestId},
-};
+use super::{code::Code, error::ApiError, state::HttpState};
+use crate::types::{Instant, Reason, RequestId};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -31,8 +28,8 @@ const CLIENT_LEFT: u16 = 499;
 pub struct Edge {
     /// The label of `http_responses_total`: `data` or `admin`.
     pub listener: &'static str,
-    /// Everything that is counted.
-    pub metrics: Arc<Metrics>,
+    /// Where it counts, and whether the server is stopping.
+    pub state: HttpState,
 }
 
 /// What every handler may know of its request; an extension of it.
@@ -58,13 +55,18 @@ pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: N
         route: route.as_ref().map_or("none", |it| it.as_str()),
         trace_id: trace_id(request.headers()).map(ToOwned::to_owned),
         context: context.clone(),
+        ends_connection: Ends::after(&request),
         answered: false,
     };
+    if let Some(error) = bad_host(&request) {
+        visit.ends_connection = Ends::Always;
+        return visit.answer(error.into_response(&context.id));
+    }
     request.extensions_mut().insert(context);
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let response = answer.unwrap_or_else(|_panic| {
         // The panic hook has logged what and where.
-        visit.edge.metrics.process.handler_panics.inc();
+        visit.edge.state.metrics.process.handler_panics.inc();
         ApiError::new(Code::Internal, "the server failed on this request; its log says how")
             .because(Reason::InferenceFailed)
             .into_response(&visit.context.id)
@@ -79,6 +81,7 @@ struct Visit<'a> {
     route: &'a str,
     trace_id: Option<String>,
     context: RequestContext,
+    ends_connection: Ends,
     answered: bool,
 }
 
@@ -92,13 +95,21 @@ impl Visit<'_> {
         if let Ok(id) = HeaderValue::from_str(self.context.id.as_str()) {
             headers.insert(X_REQUEST_ID, id);
         }
+        let ends = match self.ends_connection {
+            Ends::Never => false,
+            Ends::WhenStopping => self.edge.state.is_draining(),
+            Ends::Always => true,
+        };
+        if ends {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let code = response.extensions().get().map(|it: &Code| it.as_str());
         self.note(response.status().as_u16(), code, took);
         response
     }
 
     fn note(&self, status: u16, code: Option<&str>, took: Duration) {
-        self.edge.metrics.process.answered(self.edge.listener, status);
+        self.edge.state.metrics.process.answered(self.edge.listener, status);
         let Self { method, route, trace_id, context, edge, .. } = self;
         let (id, listener, trace_id) = (&context.id, edge.listener, trace_id.as_deref());
         let ms = took.as_secs_f64() * 1e3;
@@ -124,6 +135,42 @@ impl Drop for Visit<'_> {
             self.note(CLIENT_LEFT, Some("client_left"), self.context.arrived.elapsed());
         }
     }
+}
+
+/// Whether an answer says `Connection: close`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// HTTP/2 knows no such header; a server that stops says it with GOAWAY.
+    Never,
+    /// So that no client has a connection left to lose a request on.
+    WhenStopping,
+    /// What follows must not be taken for a request.
+    Always,
+}
+
+impl Ends {
+    fn after(request: &Request) -> Self {
+        if request.version() == Version::HTTP_2 {
+            return Self::Never;
+        }
+        // Where a proxy before us and hyper read the end of such a body differently, what follows
+        // is part of this request to one and the next request to the other. Clients of ours know
+        // the length of an image, so few need chunks, and those lose a connection each.
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        if chunked { Self::Always } else { Self::WhenStopping }
+    }
+}
+
+/// HTTP/1.1 has it that a request names its host exactly once; two are what a proxy and a server
+/// choose differently from.
+fn bad_host(request: &Request) -> Option<ApiError> {
+    let n_hosts = request.headers().get_all(header::HOST).iter().count();
+    let how_often = match (request.version(), n_hosts) {
+        (Version::HTTP_11, 0) => "missing",
+        (Version::HTTP_10 | Version::HTTP_11, 2..) => "given more than once",
+        _ => return None,
+    };
+    Some(ApiError::new(Code::HeaderInvalid, format!("host is {how_often}")))
 }
 
 /// The client's id where it is well-formed and given once, else a new one.

@@ -83,7 +83,7 @@ pub fn reads() -> Router<HttpState> {
 /// Closes a listener's routes: what leads nowhere is answered in form, and the outermost layer
 /// stands around all of it, fallbacks included.
 pub fn finish(routes: Router<HttpState>, listener: &'static str, state: HttpState) -> Router {
-    let edge = Edge { listener, metrics: std::sync::Arc::clone(&state.metrics) };
+    let edge = Edge { listener, state: state.clone() };
     routes
         .fallback(handlers::no_route)
         .method_not_allowed_fallback(handlers::no_method)

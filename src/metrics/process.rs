@@ -14,6 +14,8 @@ pub struct ProcessMetrics {
     pub connections_refused: IntCounter,
     /// `connections_timed_out_total{phase}`: closed by one of the listener's timers.
     connections_timed_out: IntCounterVec,
+    /// `connections_malformed_total`: closed because what came was no HTTP, or a head too large.
+    pub connections_malformed: IntCounter,
     /// `http_responses_total{listener,code}`.
     responses: IntCounterVec,
     /// `handler_panics_total`: must stay 0.
@@ -66,6 +68,13 @@ impl ProcessMetrics {
                     opts("connections_timed_out_total", "Connections closed by a timer."),
                     &["phase"],
                 ),
+            ),
+            connections_malformed: add(
+                registry,
+                IntCounter::with_opts(opts(
+                    "connections_malformed_total",
+                    "Connections closed because no request could be read from them.",
+                )),
             ),
             responses: add(
                 registry,

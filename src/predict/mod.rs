@@ -67,7 +67,7 @@ impl Predictor {
     }
 
     /// Decides from the head of a request whether its body is worth reading: resolves the model,
-    /// refuses where the queue is already too long, and sets the announced bytes aside.
+    /// refuses where the queue is already too long, or there is no room for the announced bytes.
     ///
     /// # Errors
     /// Why the request will not be looked at.

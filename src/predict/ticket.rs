@@ -1,4 +1,4 @@
-//! Leave to read one request's body: the version that will answer, and the bytes set aside for it.
+//! Leave to read one request's body: the version that will answer, and the bytes it holds.
 
 use std::{
     sync::{
@@ -28,18 +28,22 @@ impl ByteBudget {
         Arc::new(Self { limit, used: AtomicU64::new(0), metrics })
     }
 
+    /// What would be used with so many bytes more, if that is allowed.
+    fn with(&self, used: u64, n_bytes: u64) -> Option<u64> {
+        used.checked_add(n_bytes).filter(|it| *it <= self.limit)
+    }
+
+    fn has_room(&self, n_bytes: u64) -> Result<(), Refusal> {
+        self.with(self.used.load(Ordering::Relaxed), n_bytes).map(|_| ()).ok_or(TOO_MANY_BYTES)
+    }
+
     fn take(&self, n_bytes: u64) -> Result<(), Refusal> {
-        let fits = |used: u64| used.checked_add(n_bytes).filter(|it| *it <= self.limit);
-        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
-            Ok(_) => {
-                self.metrics.process.bytes_in_flight.add(signed(n_bytes));
-                Ok(())
-            }
-            // Bytes come free as bodies are answered: within a target or so.
-            Err(_) => {
-                Err(Refusal { cause: RefusalCause::Bytes, retry_after: Duration::from_millis(500) })
-            }
-        }
+        let more = |used: u64| self.with(used, n_bytes);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map_err(|_used| TOO_MANY_BYTES)?;
+        self.metrics.process.bytes_in_flight.add(signed(n_bytes));
+        Ok(())
     }
 
     fn give_back(&self, n_bytes: u64) {
@@ -47,6 +51,10 @@ impl ByteBudget {
         self.metrics.process.bytes_in_flight.sub(signed(n_bytes));
     }
 }
+
+/// Bytes come free as bodies are answered: within a target or so.
+const TOO_MANY_BYTES: Refusal =
+    Refusal { cause: RefusalCause::Bytes, retry_after: Duration::from_millis(500) };
 
 fn signed(n_bytes: u64) -> i64 {
     i64::try_from(n_bytes).unwrap_or(i64::MAX)
@@ -63,7 +71,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Sets the announced bytes aside.
+    /// Refuses where there is no room for the announced bytes now. They are set aside as they come:
+    /// an announcement costs a client nothing, and a few could take all the room for nothing.
     pub(super) fn issue(
         model: Arc<ServingModel>,
         arrived: Instant,
@@ -71,8 +80,8 @@ impl Ticket {
         bytes: &Arc<ByteBudget>,
         announced: u64,
     ) -> Result<Self, Refusal> {
-        bytes.take(announced)?;
-        Ok(Self { model, arrived, client_deadline, bytes: Arc::clone(bytes), held: announced })
+        bytes.has_room(announced)?;
+        Ok(Self { model, arrived, client_deadline, bytes: Arc::clone(bytes), held: 0 })
     }
 
     /// The version that will answer.
@@ -87,7 +96,7 @@ impl Ticket {
         self.client_deadline
     }
 
-    /// Accounts for body bytes beyond those announced.
+    /// Accounts for body bytes that have come.
     ///
     /// # Errors
     /// When too many request bytes are in flight.

@@ -89,6 +89,8 @@ pub struct ModelEntry {
 /// Everything found in the repository at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    /// Whether the repository has been looked at; before that, what is not here may yet be.
+    pub scanned: bool,
     /// The models by name.
     pub models: BTreeMap<ModelName, ModelEntry>,
     /// Places in the repository that are no model, and why.
@@ -134,12 +136,17 @@ impl ModelEntry {
 }
 
 impl Snapshot {
+    /// Why a model is not here.
+    fn absent(&self) -> Unresolved {
+        if self.scanned { Unresolved::UnknownModel } else { Unresolved::Loading }
+    }
+
     /// The serving version a reference leads to.
     ///
     /// # Errors
     /// Why there is none.
     pub fn resolve(&self, model: &ModelRef) -> Result<&Arc<ServingModel>, Unresolved> {
-        let entry = self.models.get(&model.name).ok_or(Unresolved::UnknownModel)?;
+        let entry = self.models.get(&model.name).ok_or_else(|| self.absent())?;
         let version = match model.version {
             Some(version) => version,
             None => *entry.serve.first().ok_or_else(|| entry.without_default())?,
@@ -194,6 +201,9 @@ impl Snapshot {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let mut notes = self.complaints.clone();
+        if !self.scanned {
+            notes.push("the model repository is being read".to_owned());
+        }
         let (mut any_serves, mut blocked) = (false, false);
         for (name, entry) in &self.models {
             notes.extend(entry.complaints.iter().map(|it| format!("{name}: {it}")));
@@ -220,5 +230,20 @@ impl Snapshot {
             notes.push("no model serves".to_owned());
         }
         Readiness { ready: any_serves && !blocked, notes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_repository_is_read_no_model_is_unknown() {
+        let wanted = ModelRef { name: "m".parse().unwrap(), version: None };
+        let unread = Snapshot::default();
+        assert_eq!(unread.resolve(&wanted).unwrap_err(), Unresolved::Loading);
+        assert!(!unread.readiness().ready);
+        let read = Snapshot { scanned: true, ..unread };
+        assert_eq!(read.resolve(&wanted).unwrap_err(), Unresolved::UnknownModel);
     }
 }

@@ -88,7 +88,7 @@ impl Provision {
     /// What is to become of each model, before anything is loaded.
     fn planned<'a>(&self, found: &'a Found) -> (Snapshot, Vec<Task<'a>>) {
         let complaints = found.complaints.iter().map(ToString::to_string).collect();
-        let mut snapshot = Snapshot { models: BTreeMap::new(), complaints };
+        let mut snapshot = Snapshot { scanned: true, models: BTreeMap::new(), complaints };
         let mut tasks = Vec::new();
         for (name, model) in &found.models {
             let (entry, task) = self.planned_model(name, model);

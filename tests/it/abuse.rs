@@ -78,6 +78,47 @@ fn requests_that_break_the_protocol_are_refused_and_the_connection_closed() {
 }
 
 #[test]
+fn nothing_after_a_chunked_request_is_taken_for_one() {
+    let (_models, server) = served();
+    let (length, chunks) = ("Content-Length: 60\r\n", "Transfer-Encoding: chunked\r\n");
+    for headers in [[length, chunks].concat(), [chunks, length].concat(), chunks.to_owned()] {
+        let hidden = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut connection = Connection::open(server.data).unwrap();
+        let answer = connection.exchange(&[&head(&headers)[..], hidden].concat()).unwrap();
+        assert_eq!(answer.status, 400, "{headers:?}: {}", answer.text());
+        assert_eq!(answer.header("connection"), Some("close"), "{headers:?}");
+        assert!(connection.is_closed(), "{headers:?}: the hidden request was answered");
+    }
+    // Where all is well too.
+    let image = png(GREEN);
+    let mut whole = head(chunks);
+    whole.extend(format!("{:x}\r\n", image.len()).bytes());
+    whole.extend_from_slice(&image);
+    whole.extend_from_slice(b"\r\n0\r\n\r\n");
+    let mut connection = Connection::open(server.data).unwrap();
+    let answer = connection.exchange(&whole).unwrap();
+    assert_eq!((answer.status, &*answer.verdict(0)), (200, "approve/ok"));
+    assert!(connection.is_closed());
+    assert_well(&server);
+}
+
+#[test]
+fn a_request_names_its_host_once() {
+    let (_models, server) = served();
+    for hosts in ["", "Host: a\r\nHost: b\r\n", "Host: a\r\nHost: a\r\n"] {
+        let mut connection = Connection::open(server.data).unwrap();
+        let request = format!("GET /livez HTTP/1.1\r\n{hosts}\r\n");
+        let answer = connection.exchange(request.as_bytes()).unwrap();
+        assert_eq!(answer.status, 400, "{hosts:?}: {}", answer.text());
+        assert_eq!(answer.json()["code"], "header_invalid", "{hosts:?}");
+        assert!(connection.is_closed(), "{hosts:?}");
+    }
+    // HTTP/1.0 knows none.
+    let mut connection = Connection::open(server.data).unwrap();
+    assert_eq!(connection.exchange(b"GET /livez HTTP/1.0\r\n\r\n").unwrap().status, 200);
+}
+
+#[test]
 fn chunks_that_are_none_are_an_incomplete_body() {
     let (_models, server) = served();
     for chunk in ["zz\r\n", "-1\r\n", "ffffffffffffffffff\r\n", "4\r\nabcdXX"] {
@@ -127,6 +168,25 @@ fn a_body_that_is_shorter_or_longer_than_it_says() {
         connection.write(b"x");
     }
     assert_eq!(connection.answer().unwrap().status, 408);
+    assert_well(&server);
+}
+
+#[test]
+fn a_body_that_hardly_moves_is_given_up_long_before_its_timeout() {
+    let models = Repository::empty();
+    models.proven("colour", "");
+    let server = Server::ready(models.path());
+    let mut connection = Connection::open(server.data).unwrap();
+    connection.write(&head("Content-Length: 10000000\r\n"));
+    let began = Instant::now();
+    // Enough for a second more than nothing at all.
+    connection.write(&vec![0; 64 << 10]);
+    let answer = connection.answer().unwrap();
+    let waited = began.elapsed().as_secs_f64();
+    assert_eq!(answer.status, 408, "{}", answer.text());
+    assert!(answer.text().contains("KiB a second"), "{}", answer.text());
+    assert!((2.9..20.0).contains(&waited), "{waited} s");
+    assert!(connection.is_closed());
     assert_well(&server);
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::Arc,
+    sync::{Arc, Barrier},
     time::Duration,
 };
 
@@ -20,24 +20,35 @@ struct Running {
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     thread: std::thread::JoinHandle<Drained>,
+    /// Where `/block` meets the test.
+    gate: Arc<Barrier>,
 }
 
 fn start(config: ListenerConfig) -> Running {
     let metrics = Metrics::new();
     let counted = Arc::clone(&metrics);
+    let gate = Arc::new(Barrier::new(2));
+    let held = Arc::clone(&gate);
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, address) = std::sync::mpsc::channel();
     let run = async move {
         let anywhere = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(anywhere, config, Some(counted)).await.unwrap();
         tell.send(listener.address()).unwrap();
-        let router = Router::new().route("/", get(|| async { "hello" })).route(
-            "/slow",
-            get(|| async {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                "done"
-            }),
-        );
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "done"
+        };
+        // Holds up the whole listener, which runs on one thread, from one meeting to the next.
+        let block = move || async move {
+            held.wait();
+            held.wait();
+            "blocked"
+        };
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/slow", get(slow))
+            .route("/block", get(block));
         let until_told = async {
             let _dropped_is_told = stopped.await;
         };
@@ -45,7 +56,7 @@ fn start(config: ListenerConfig) -> Running {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let thread = std::thread::spawn(move || runtime.block_on(run));
-    Running { address: address.recv().unwrap(), metrics, stop, thread }
+    Running { address: address.recv().unwrap(), metrics, stop, thread, gate }
 }
 
 impl Running {
@@ -199,6 +210,29 @@ fn draining_finishes_what_is_in_flight_and_closes_the_rest() {
 }
 
 #[test]
+fn who_connected_or_asked_before_the_socket_closed_is_answered() {
+    let server = start(ListenerConfig::default());
+    let mut kept = server.connect();
+    exchange(&mut kept, HELLO, "hello");
+    let mut blocking = server.connect();
+    blocking.write_all(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // What follows comes while nobody looks: connections not accepted, a request not read.
+    server.gate.wait();
+    let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for stream in waiting.iter_mut().chain([&mut kept]) {
+        stream.write_all(HELLO.as_bytes()).unwrap();
+    }
+    server.stop.send(()).unwrap();
+    server.gate.wait();
+    assert_eq!(server.thread.join().unwrap(), Drained { n_cut: 0 });
+    for stream in waiting.iter_mut().chain([&mut kept]) {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("hello"), "{answer:?}");
+    }
+}
+
+#[test]
 fn what_is_not_done_within_the_grace_is_cut() {
     let server = start(ListenerConfig { grace: Duration::from_millis(20), ..short() });
     let mut busy = server.connect();
@@ -226,6 +260,7 @@ fn header_abuse_ends_in_431_or_400() {
         let answer = String::from_utf8_lossy(&answer);
         let status = answer.get(9..12).unwrap_or_default();
         assert!(statuses.contains(&status), "{:?} {answer}", &headers[..20]);
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
     }
-    server.stop();
+    server.stop_and_assert_counted("linesight_connections_malformed_total 3");
 }

@@ -143,8 +143,8 @@ fn bytes_in_flight_are_bounded() {
     let models = Repository::empty();
     models.proven("colour", "");
     let server = Settings::new(models.path())
-        .set("LINESIGHT_HTTP__MAX_BODY", "64KiB")
-        .set("LINESIGHT_HTTP__MAX_BYTES_IN_FLIGHT", "64KiB")
+        .set("LINESIGHT_HTTP__MAX_BODY", "256KiB")
+        .set("LINESIGHT_HTTP__MAX_BYTES_IN_FLIGHT", "256KiB")
         .ready();
     let predict = "/v1/models/colour/predict";
     let announce = |n_bytes: usize| {
@@ -154,10 +154,14 @@ fn bytes_in_flight_are_bounded() {
         connection.write(head.as_bytes());
         connection
     };
-    // Announced, and so set aside.
-    let holder = announce(60 * 1024);
+    // An announcement alone takes nothing from the others.
+    let _silent: Vec<_> = (0..8).map(|_| announce(256 * 1024)).collect();
+    assert_eq!(server.send(&post(predict, png(GREEN))).verdict(0), "approve/ok");
+    // What has come does.
+    let mut holder = announce(253 * 1024);
+    holder.write(&vec![0; 252 * 1024]);
     until("the bytes to be held", || {
-        (server.metric("linesight_bytes_in_flight") == 60 * 1024).then_some(())
+        (server.metric("linesight_bytes_in_flight") == 252 * 1024).then_some(())
     });
     let answer = server.send(&post(predict, vec![0; 8 * 1024]));
     assert_overloaded(&answer);

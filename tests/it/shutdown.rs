@@ -20,6 +20,8 @@ struct Client<'a> {
     /// Whether it keeps its connection for the next request.
     keeps: bool,
     answered: &'a AtomicUsize,
+    /// Requests whose connection ended before their answer.
+    lost: &'a AtomicUsize,
     stopping: &'a AtomicBool,
 }
 
@@ -29,27 +31,28 @@ impl Client<'_> {
         loop {
             let was_kept = kept.is_some();
             let opened = kept.take().map_or_else(|| Connection::open(self.data), Ok);
-            let answer = opened.and_then(|mut connection| {
-                let answer = connection.exchange(self.request)?;
-                let closes = answer.header("connection") == Some("close");
-                kept = (self.keeps && !closes).then_some(connection);
-                Ok(answer)
-            });
-            match answer {
+            let mut connection = match opened {
+                Ok(connection) => connection,
+                Err(error) => {
+                    assert!(self.stopping.load(SeqCst), "refused before the signal: {error}");
+                    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+                    return;
+                }
+            };
+            match connection.exchange(self.request) {
                 Ok(answer) => {
                     assert_eq!(answer.status, 200, "{}", answer.text());
                     assert_eq!(answer.verdict(0), "approve/ok");
                     self.answered.fetch_add(1, SeqCst);
+                    let closes = answer.header("connection") == Some("close");
+                    kept = (self.keeps && !closes).then_some(connection);
                 }
-                // A kept connection may have been closed while it was idle; HTTP has it that the
-                // client tries again on a new one.
-                Err(error) if was_kept && is_closed(&error) => {}
                 Err(error) => {
                     assert!(self.stopping.load(SeqCst), "lost before the signal: {error}");
-                    // Refused, or in the backlog of a listener that was then closed. Not: let in
-                    // and then cut off, which would be a lost answer.
                     assert!(is_closed(&error), "{error}");
-                    return;
+                    // Who asks all the time was told by an answer that its connection ends.
+                    assert!(!was_kept, "lost on a kept connection: {error}");
+                    self.lost.fetch_add(1, SeqCst);
                 }
             }
         }
@@ -71,7 +74,8 @@ fn a_stopping_server_answers_everyone_it_let_in() {
     let delay = "LINESIGHT_SERVER__DRAIN_DELAY";
     let server = Settings::new(models.path()).set(delay, "300ms").ready();
     let request = post("/v1/models/colour/predict", png(GREEN)).bytes();
-    let (answered, stopping) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (answered, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let stopping = AtomicBool::new(false);
     let counted = std::thread::scope(|scope| {
         for number in 0..8 {
             let client = Client {
@@ -79,6 +83,7 @@ fn a_stopping_server_answers_everyone_it_let_in() {
                 request: &request,
                 keeps: number % 2 == 0,
                 answered: &answered,
+                lost: &lost,
                 stopping: &stopping,
             };
             scope.spawn(move || client.ask_until_nobody_listens());
@@ -98,6 +103,9 @@ fn a_stopping_server_answers_everyone_it_let_in() {
         server.logged("stopped taking requests")["connections_cut"].clone()
     });
     assert_eq!(counted, 0, "no connection was cut");
+    // Between the last look into the backlog and the closing of the socket lie microseconds, which
+    // the system gives no means to close.
+    assert!(lost.load(SeqCst) <= 1, "lost: {lost:?}");
     let status = server.wait();
     assert_eq!(status.code(), Some(0), "{status}");
 }

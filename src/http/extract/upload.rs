@@ -1,5 +1,7 @@
 //! Reads a body within its limits, or throws it away.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, HttpBody as _},
     http::{HeaderMap, Version, header},
@@ -67,27 +69,34 @@ impl Upload {
         }
     }
 
-    /// All of the body. `grow` accounts for bytes that were not announced. A body that came in one
-    /// piece is handed on as it is; else it is gathered into one allocation.
+    /// All of the body. `grow` accounts for each piece as it comes. A body that came in one piece is
+    /// handed on as it is; else it is gathered into one allocation.
     pub(in crate::http) async fn read(
         &mut self,
         within: Within<'_>,
         mut grow: impl FnMut(u64) -> Result<(), Refusal>,
     ) -> Result<Bytes, ApiError> {
-        let Within { config, client_deadline, .. } = within;
+        let config = within.config;
         let declared = self.declared();
-        let body_deadline = within.arrived + config.body_timeout;
-        let give_up_at = client_deadline.map_or(body_deadline, |it| it.min(body_deadline));
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(give_up_at));
+        let patience = Patience::of(&within);
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(patience.until(0)));
         let mut hasher = within.digest.map(|_| Sha256::new());
         let mut gathered = Gathered::Nothing;
         let mut n_frames = 0;
+        self.awaits_leave = false; // Asking for the body gives it.
         self.given_up = true; // Until it is whole; an early return leaves a body not worth reading.
         loop {
             let frame = tokio::select! {
                 biased;
                 frame = self.body.frame() => frame,
-                () = &mut timer => return Err(too_slow(give_up_at < body_deadline, config)),
+                () = &mut timer => {
+                    let until = patience.until(gathered.len() as u64);
+                    if until <= Instant::now() {
+                        return Err(patience.ended(config));
+                    }
+                    timer.as_mut().reset(until);
+                    continue;
+                }
             };
             let Some(frame) = frame else { break };
             n_frames += 1;
@@ -105,9 +114,7 @@ impl Upload {
             if gathered.len() as u64 + n_bytes > config.body_limit {
                 return Err(too_large(config));
             }
-            if declared.is_none()
-                && let Err(refused) = grow(n_bytes)
-            {
+            if let Err(refused) = grow(n_bytes) {
                 self.given_up = false;
                 return Err(PredictError::from(refused).into());
             }
@@ -148,6 +155,57 @@ impl Upload {
     }
 }
 
+/// Memory set aside at most for a body whose length is only declared.
+const MAX_FORESIGHT: usize = 1 << 20;
+
+/// A body may come slower than this only for as long as its start is [`HEAD_START`] ago: a
+/// connection that does hardly more than stay open holds its bytes for nothing.
+const BYTES_PER_SECOND: u64 = 64 << 10;
+/// For the client to begin: it may wait for leave, or for a window to open.
+const HEAD_START: Duration = Duration::from_secs(2);
+
+/// How long a body is waited for.
+#[derive(Debug)]
+struct Patience {
+    arrived: Instant,
+    body_deadline: Instant,
+    client_deadline: Option<Instant>,
+}
+
+impl Patience {
+    fn of(within: &Within<'_>) -> Self {
+        let Within { config, arrived, client_deadline, .. } = *within;
+        Self { arrived, body_deadline: arrived + config.body_timeout, client_deadline }
+    }
+
+    /// Until when, after so many bytes.
+    fn until(&self, n_bytes: u64) -> Instant {
+        let earned = Duration::from_millis(n_bytes.saturating_mul(1000) / BYTES_PER_SECOND);
+        let at_this_rate = self.arrived + HEAD_START + earned;
+        let until = at_this_rate.min(self.body_deadline);
+        self.client_deadline.map_or(until, |it| it.min(until))
+    }
+
+    /// Why it is over, now that it is.
+    fn ended(&self, config: &HttpConfig) -> ApiError {
+        let now = Instant::now();
+        if self.client_deadline.is_some_and(|it| it <= now) {
+            let detail = "the request's own deadline passed before its body was there";
+            return ApiError::new(Code::Deadline, detail).because(Reason::Deadline);
+        }
+        let detail = if self.body_deadline <= now {
+            format!("the body was not there within {} ms", config.body_timeout.as_millis())
+        } else {
+            format!(
+                "after {} s the body came at less than {} KiB a second",
+                HEAD_START.as_secs(),
+                BYTES_PER_SECOND >> 10
+            )
+        };
+        ApiError::new(Code::BodyTimeout, detail)
+    }
+}
+
 /// The pieces of a body so far.
 enum Gathered {
     Nothing,
@@ -168,9 +226,11 @@ impl Gathered {
         let mut all = match self {
             Self::Nothing => return Self::One(data),
             Self::One(first) => {
-                // The declared length is within the limit by now, and its bytes are accounted for.
+                // The declared length is within the limit by now, but only a claim: beyond this the
+                // memory grows with what comes.
+                let n_here = first.len() + data.len();
                 let expected = declared.and_then(|it| usize::try_from(it).ok());
-                let n_bytes = expected.unwrap_or(2 * (first.len() + data.len()));
+                let n_bytes = expected.map_or(2 * n_here, |it| it.min(MAX_FORESIGHT).max(n_here));
                 let mut all = BytesMut::with_capacity(n_bytes);
                 all.extend_from_slice(&first);
                 all
@@ -207,13 +267,4 @@ fn empty() -> ApiError {
 fn too_large(config: &HttpConfig) -> ApiError {
     let detail = format!("a body may have at most {} bytes", config.body_limit);
     ApiError::new(Code::BodyTooLarge, detail).because(Reason::ImageTooLarge)
-}
-
-fn too_slow(by_client: bool, config: &HttpConfig) -> ApiError {
-    if by_client {
-        let detail = "the request's own deadline passed before its body was there";
-        return ApiError::new(Code::Deadline, detail).because(Reason::Deadline);
-    }
-    let detail = format!("the body was not there within {} ms", config.body_timeout.as_millis());
-    ApiError::new(Code::BodyTimeout, detail)
 }

@@ -16,6 +16,7 @@ use crate::{
         wire::{Model, ModelList, VersionDetail},
     },
     predict::PredictError,
+    repository::Snapshot,
     types::ModelRef,
 };
 
@@ -36,8 +37,8 @@ pub(in crate::http) async fn model(
     let snapshot = state.predictor.snapshot();
     let found = named(params).and_then(|it| {
         let entry = snapshot.models.get(&it.name);
-        let unknown = PredictError::UnknownModel { name: it.name.clone() };
-        entry.map(|entry| Json(Model::new(&it.name, entry)).into_response()).ok_or(unknown.into())
+        let found = entry.map(|entry| Json(Model::new(&it.name, entry)).into_response());
+        found.ok_or_else(|| absent(&snapshot, it).into())
     });
     found.unwrap_or_else(|error: ApiError| error.into_response(&context.id))
 }
@@ -50,13 +51,22 @@ pub(in crate::http) async fn version(
 ) -> Response {
     let snapshot = state.predictor.snapshot();
     let found = named(params).and_then(|ModelRef { name, version }| {
-        let unknown_model = PredictError::UnknownModel { name: name.clone() };
-        let entry = snapshot.models.get(&name).ok_or(unknown_model)?;
+        let absent = || absent(&snapshot, ModelRef { name: name.clone(), version });
+        let entry = snapshot.models.get(&name).ok_or_else(absent)?;
         let detail = version.and_then(|it| VersionDetail::new(&name, entry, it));
         let unknown = || ApiError::new(Code::VersionUnknown, format!("{name} has no such version"));
         detail.map(|it| Json(it).into_response()).ok_or_else(unknown)
     });
     found.unwrap_or_else(|error: ApiError| error.into_response(&context.id))
+}
+
+/// A server that has not looked yet must not say that there is no such model.
+fn absent(snapshot: &Snapshot, wanted: ModelRef) -> PredictError {
+    if snapshot.scanned {
+        PredictError::UnknownModel { name: wanted.name }
+    } else {
+        PredictError::Loading { model: wanted }
+    }
 }
 
 fn named(params: Params) -> Result<ModelRef, ApiError> {

@@ -179,6 +179,7 @@ fn the_list_of_models() {
     insta::assert_json_snapshot!(VersionDetail::new(&name, &entry, version("2")));
     assert!(VersionDetail::new(&name, &entry, version("9")).is_none());
     let snapshot = Snapshot {
+        scanned: true,
         models: BTreeMap::from([(name, entry)]),
         complaints: vec!["notes is no model".to_owned()],
     };
