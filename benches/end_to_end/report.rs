@@ -206,7 +206,7 @@ fn saturation(run: &Run) -> String {
     let mut out = format!(
         "## Throughput: JPEG to answer over HTTP\n\n\
          Closed loop, every answer checked. *Raw floor*: one thread a core decodes, resizes, \
-         normalises and runs in process, with nothing else on the machine: {:.1} images/s at \
+         normalises and runs in process, the server idle: {:.1} images/s at \
          {:.2} ms of processor time each. *Fair floor*: the same while the generator posts the same \
          bodies at the server's rate to a handler that drops them: {:.1} images/s.\n\n\
          | connections | images/s | of the raw floor | of the fair floor | server CPU, ms/image | \
