@@ -30,7 +30,16 @@ impl Check {
             table::print(&complaint.to_string());
         }
         let (n, versions) = (checked.complaints.len(), checked.n_versions);
-        table::complain(&format!("{n} complaints about {versions} versions"));
+        table::complain(&format!(
+            "{} about {}",
+            counted(n, "complaint"),
+            counted(versions, "version")
+        ));
         Ok(if n == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// "1 version", "2 versions".
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -110,10 +110,12 @@ fn check_served(predictor: &Predictor, model: &ModelRef) -> anyhow::Result<()> {
         table::complain(&format!("note: {complaint}"));
     }
     let version = model.version.or_else(|| entry.serve.first().copied());
-    if let Some(version) = version
-        && let Some(VersionState::Failed(why)) = entry.versions.get(&version)
-    {
-        bail!("{} version {version} is not served: {why}", model.name);
+    match version.and_then(|it| entry.versions.get(&it)) {
+        Some(VersionState::Failed(why)) => bail!("{model} is not served: {why}"),
+        Some(VersionState::Serving(serving)) if serving.manifest.preprocess.is_none() => {
+            bail!("{model} takes no images: its package.toml has no [preprocess] table")
+        }
+        Some(VersionState::Serving(_) | VersionState::Loading | VersionState::Found) | None => {}
     }
     Ok(())
 }

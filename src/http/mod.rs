@@ -34,8 +34,13 @@ pub use wire::answer_line;
 
 use axum::{
     Router,
+    http::{
+        HeaderValue,
+        header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    },
     routing::{get, post},
 };
+use tower_http::set_header::SetResponseHeaderLayer;
 
 /// Every path of the data plane and the method it takes; what a 405 says and what
 /// openapi.json must hold.
@@ -84,9 +89,14 @@ pub fn reads() -> Router<HttpState> {
 /// stands around all of it, fallbacks included.
 pub fn finish(routes: Router<HttpState>, listener: &'static str, state: HttpState) -> Router {
     let edge = Edge { listener, state: state.clone() };
+    let no_store = HeaderValue::from_static("no-store");
+    let no_sniff = HeaderValue::from_static("nosniff");
     routes
         .fallback(handlers::no_route)
         .method_not_allowed_fallback(handlers::no_method)
+        // A verdict is about one picture at one moment; no cache between here and a line may keep it.
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store))
+        .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, no_sniff))
         .layer(axum::middleware::from_fn_with_state(edge, middleware::edge))
         .with_state(state)
 }

@@ -57,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const FENCES: &[(&str, &[&str])] = &[
     ("ort", &["onnx"]),
     ("axum", &["http", "admin"]),
+    ("tower_http", &["http"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("prometheus", &["metrics"]),
