@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write as _,
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -41,13 +42,16 @@ impl Drop for Killed {
     }
 }
 
+/// A program of Debian's Prometheus: the one `scripts/setup --with-prometheus` unpacked, else one that
+/// is installed.
 fn tool(name: &str) -> Command {
-    let there = Command::new(name).arg("--version").output().is_ok_and(|it| it.status.success());
-    assert!(
-        there,
-        "{name} is not installed: run `scripts/setup --with-prometheus`, which make test does"
-    );
-    Command::new(name)
+    let unpacked =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/prometheus/usr/bin").join(name);
+    let program = if unpacked.exists() { unpacked } else { name.into() };
+    let there =
+        Command::new(&program).arg("--version").output().is_ok_and(|it| it.status.success());
+    assert!(there, "there is no {name}: run `scripts/setup --with-prometheus`, as make test does");
+    Command::new(program)
 }
 
 #[test]
