@@ -19,9 +19,6 @@ use crate::{
 const SIZES: [usize; 5] = [2, 4, 8, 16, 32];
 /// A size is worth its latency if it reaches this share of the best throughput.
 const WORTH: f64 = 0.97;
-/// Climbing ends when this many sizes in a row gain less than 3 %: a convolution network gains
-/// nothing on a CPU, and timing it at 32 would take a second of the start.
-const PATIENCE: usize = 2;
 /// Each size is timed so often; the shortest counts, as disturbances only add.
 const REPEATS: usize = 3;
 /// Rows told apart by the proof.
@@ -95,19 +92,20 @@ fn climb(
 ) -> Result<(), String> {
     let declared = terms.declared.map(|it| [it.get()]);
     let sizes = declared.as_ref().map_or(&SIZES[..], |it| &it[..]);
-    let (mut best, mut idle) = (rows_per_second(run_times[0]), 0);
+    let mut best = rows_per_second(run_times[0]);
     for &size in sizes.iter().filter(|it| **it > 1) {
         let inputs = stack(rows.rows, size).ok_or("the rows cannot be stacked")?;
         let together = bench.run(&inputs).map_err(|it| format!("{size} rows: {it}"))?;
         compare(&together, rows.alone, size, terms.manifest)?;
-        let took = bench.time(&inputs).map_err(|it| format!("{size} rows: {it}"))?;
+        let took = bench.time_warm(&inputs).map_err(|it| format!("{size} rows: {it}"))?;
         run_times.push((size, took));
         let now = rows_per_second((size, took));
-        idle = if now > best / WORTH { 0 } else { idle + 1 };
-        best = best.max(now);
-        if idle >= PATIENCE {
+        // A size that gains less than 3 % ends the climb: a convolution network gains nothing on a
+        // CPU, and timing it up to 32 would take two seconds of the start.
+        if now <= best / WORTH {
             break;
         }
+        best = now;
     }
     Ok(())
 }
@@ -150,29 +148,26 @@ impl Bench<'_> {
         self.executor.execute(&feeds, &self.outputs)
     }
 
-    fn time(&mut self, inputs: &[NamedTensor]) -> Result<Duration, ExecuteError> {
-        self.time_up_to(inputs, Duration::MAX)
-    }
-
     /// Times a run, but not again and again one that takes longer than `limit`. The first run of a
-    /// session, which pays for its memory, does not count unless it is the only one.
+    /// session, which pays for its memory, counts only if it is the only one.
     fn time_up_to(
         &mut self,
         inputs: &[NamedTensor],
         limit: Duration,
     ) -> Result<Duration, ExecuteError> {
-        let mut once = || -> Result<Duration, ExecuteError> {
-            let started = Instant::now();
-            self.run(inputs)?;
-            Ok(started.elapsed())
-        };
-        let cold = once()?;
-        if cold > limit.saturating_mul(2) {
-            return Ok(cold);
-        }
+        let started = Instant::now();
+        self.run(inputs)?;
+        let cold = started.elapsed();
+        if cold > limit.saturating_mul(2) { Ok(cold) } else { self.time_warm(inputs) }
+    }
+
+    /// Times a run of a size that has been run before.
+    fn time_warm(&mut self, inputs: &[NamedTensor]) -> Result<Duration, ExecuteError> {
         let mut best = Duration::MAX;
         for _ in 0..REPEATS {
-            best = best.min(once()?);
+            let started = Instant::now();
+            self.run(inputs)?;
+            best = best.min(started.elapsed());
         }
         Ok(best)
     }
