@@ -10,7 +10,8 @@ use std::{
 use super::{
     catalog::{Catalog, ModelEntry, ServingModel, Snapshot, VersionState},
     complaint::Complaint,
-    error::RepositoryError,
+    error::{FileError, RepositoryError},
+    files::{Limits, read_sealed},
     load::{LoadConfig, LoadError, Loader, Wanted},
     manifest::Manifest,
     model_config::ModelConfig,
@@ -126,7 +127,7 @@ impl Provision {
             // for one that is to be served and is not there at all.
             required: config.required.unwrap_or_else(|| {
                 let missing = model.versions.is_empty() && config.serve.is_some();
-                missing || model.versions.values().any(may_judge)
+                missing || model.versions.values().any(|it| may_judge(it, &self.config.files))
             }),
             versions: resting.chain(loading).collect(),
             complaints: plan.complaints.iter().map(|it| format!("serve {it}")).collect(),
@@ -206,11 +207,11 @@ fn slower_than_target(serving: &ServingModel) -> Option<String> {
 }
 
 /// Whether a version is one that gives verdicts. One whose manifest cannot be read may be.
-fn may_judge(found: &FoundVersion) -> bool {
+fn may_judge(found: &FoundVersion, limits: &Limits) -> bool {
     let Layout::Package { dir } = &found.layout else { return false };
-    match std::fs::read(dir.join("package.toml")) {
+    match read_sealed(&dir.join("package.toml"), limits.toml) {
         Ok(text) => Manifest::parse(&found.place, &text).map_or(true, |it| it.decision.is_some()),
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        Err(error) => !matches!(error, FileError::Missing),
     }
 }
 

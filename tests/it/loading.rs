@@ -1,6 +1,6 @@
 //! From a folder to readiness: what must not be served is not, the rest is, and three places say why.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
@@ -38,6 +38,17 @@ fn wrong_score() -> Vec<Golden> {
 }
 
 const FAILING: &[Failing] = &[
+    Failing {
+        what: "a pipe in the place of package.toml, which nobody writes to",
+        make: |models| {
+            models.proven("bad", "");
+            let manifest = models.path().join("bad/1/package.toml");
+            fs::remove_file(&manifest).unwrap();
+            assert!(Command::new("mkfifo").arg(manifest).status().unwrap().success());
+        },
+        why: "bad/1/package.toml: is a named pipe",
+        golden_failures: 0,
+    },
     Failing {
         what: "a corrupt model.onnx",
         make: |models| {
