@@ -104,15 +104,22 @@ impl Lane {
         if let [only] = items {
             return vec![failed(only.item, error)];
         }
-        // Whoever has left meanwhile, or been told that time is up, is not worth a run.
-        let wanted = items.iter().filter(|it| self.core.is_wanted(it.item)).collect::<Vec<_>>();
-        let alone = |it: &RunItem| {
-            self.run_together(model, key, std::slice::from_ref(it)).unwrap_or_else(|error| {
-                tracing::error!(model = %model.spec.label, %error, "and alone this item failed");
-                vec![failed(it.item, error)]
-            })
-        };
-        wanted.into_iter().flat_map(alone).collect()
+        let mut results = Vec::with_capacity(items.len());
+        for it in items {
+            // Whoever has left meanwhile, or been told that time is up, is not worth a run. Asked
+            // before each, as the runs before it take their time.
+            if !self.core.is_wanted(it.item) {
+                continue;
+            }
+            match self.run_together(model, key, std::slice::from_ref(it)) {
+                Ok(alone) => results.extend(alone),
+                Err(error) => {
+                    tracing::error!(model = %model.spec.label, %error, "and alone this item failed");
+                    results.push(failed(it.item, error));
+                }
+            }
+        }
+        results
     }
 
     fn run_together(
