@@ -160,7 +160,14 @@ impl Connection {
 
     fn receive(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
-        let n_bytes = self.stream.read(&mut buffer)?;
+        let n_bytes = loop {
+            match self.stream.read(&mut buffer) {
+                // A read with a timeout is not taken up again by itself after the process was
+                // stopped and continued, as a machine under snapshots does: signal(7).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
         if n_bytes == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
