@@ -5,14 +5,18 @@ CARGO ?= cargo
 PYTHON ?= python3
 # For the program: make serve ARGS="--data 0.0.0.0:8080"
 ARGS ?=
+# Photographs instead of the renderer: make train DATA=folder, or DATA=folder/manifest.csv
+DATA ?=
+# The virtual environment of training: 6 GB, most of it PyTorch.
+TRAINING := training/.venv
 
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup runtime build serve test lint bench clean
+.PHONY: help setup runtime build serve test lint bench train validate test-training clean
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: ## See that cmake, nasm, a C compiler and Python are there (as root: install them)
 	@scripts/setup
@@ -46,9 +50,20 @@ bench: runtime build .venv/.stamp ## Measure, and write docs/benchmarks.md (QUIC
 	    --noplot --warm-up-time 0.5 --measurement-time $(if $(QUICK),0.5,1.5)
 	$(CARGO) bench --locked --bench end_to_end -- $(if $(QUICK),--quick)
 
-clean: ## Remove everything that make made
+train: build runtime $(TRAINING)/.stamp ## Make a version of the vial model: what is out of date of training/dvc.yaml
+	PATH="$(CURDIR)/$(TRAINING)/bin:$$PATH" dvc \
+	    $(if $(DATA),exp run --set-param "training/params.yaml:data.source=$(DATA)",repro) training/dvc.yaml
+
+validate: build runtime $(TRAINING)/.stamp ## Judge the test pictures again with the served version; compare with its card
+	$(TRAINING)/bin/python -m training.judge.validate
+
+test-training: build runtime $(TRAINING)/.stamp ## Run the tests of training/
+	$(TRAINING)/bin/python -m unittest discover -t . -s training/tests
+
+# training/.work stays: what is in it took hours.
+clean: ## Remove everything that make made, but for training/.work
 	$(CARGO) clean --quiet
-	rm -rf .venv .runtime
+	rm -rf .venv .runtime $(TRAINING)
 
 # The Python of the tests. Rebuilt from nothing when the requirements change, so that what is
 # installed is what is listed.
@@ -59,4 +74,10 @@ clean: ## Remove everything that make made
 	    echo ".venv/bin/pip install -r tests/requirements.txt"; \
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt; \
 	fi
+	@touch $@
+
+$(TRAINING)/.stamp: training/requirements.txt | setup
+	rm -rf $(TRAINING)
+	$(PYTHON) -m venv $(TRAINING)
+	$(TRAINING)/bin/python -m pip install --quiet --disable-pip-version-check -r training/requirements.txt
 	@touch $@

@@ -156,9 +156,7 @@ def draw_closure(vial: Vial, canvas: Canvas) -> None:
     draw_cylinder(canvas, (vial.cap_top, vial.crimp_top), vial.crimp_radius * 1.03, button, sheen=0.16)
 
 
-def draw_cylinder(
-    canvas: Canvas, span: tuple[float, float], radius: float, colour: np.ndarray, sheen: float
-) -> None:
+def draw_cylinder(canvas: Canvas, span: tuple[float, float], radius: float, colour: np.ndarray, sheen: float) -> None:
     rows = slice(int(span[0]), int(span[1]))
     height = ROWS[rows, None] - rows.start
     last = rows.stop - rows.start - 1

@@ -1,14 +1,17 @@
 """From logits to a verdict, by the same rule that the server applies."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from training.vial import LABELS
+from training import APPROVE, LABELS
 
-APPROVE = "good"
 # A score may differ by this much on another machine; to approve takes that much more.
 SCORE_TOLERANCE = 0.001
+# About the smallest normal f32, in which the server computes.
+SMALLEST_SCORE = 1e-37
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,11 @@ class Policy:
     temperature: float
     approve_at: float
     reject_at: float
+
+    @classmethod
+    def of(cls, report: Mapping) -> Self:
+        """The policy that a report states, among other things."""
+        return cls(report["temperature"], report["approve_at"], report["reject_at"])
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated scores in label order, for one row or many."""
@@ -40,3 +48,17 @@ class Policy:
         """How far the scores are from the nearest threshold that could change the verdict."""
         to_approve = abs(float(scores[LABELS.index(APPROVE)]) - self.approve_at)
         return min(to_approve, abs(self.worst_flaw(scores)[0] - self.reject_at))
+
+
+def logits_of(scores: np.ndarray) -> np.ndarray:
+    """The logits that a softmax made these scores of, up to a constant a row."""
+    return np.log(np.maximum(scores, SMALLEST_SCORE))
+
+
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    """ln(good / all flaws together), a row.
+
+    From the flaws' own scores: `1 - good` would have no digits left where it matters.
+    """
+    approve = LABELS.index(APPROVE)
+    return logits[:, approve] - np.logaddexp.reduce(np.delete(logits, approve, axis=1), axis=1)

@@ -1,0 +1,1 @@
+"""The pictures: rendered or photographed, and checked before anything learns from them."""

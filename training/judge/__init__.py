@@ -1,0 +1,1 @@
+"""Thresholds and figures, from what the built binary answers."""

@@ -1,0 +1,233 @@
+"""Trains one network on the cached pictures, on the GPU if there is one, else on the CPU.
+
+    python -m training.network.train NETWORK
+
+Two phases: crops, which are cheap and of which most show a defect, then whole
+pictures as they are served, the hardest more often. Beside the label of the
+picture each cell of the map is taught from the renderer's masks; with
+photographs, which have none, the label alone teaches, and both phases see whole
+pictures.
+
+Every few minutes all there is goes to progress.pt; an interrupted run is taken
+up from there and ends with the same weights on the same machine.
+"""
+
+import argparse
+import copy
+import json
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from training import CANDIDATES, LABELS
+from training.network.batches import IGNORED, Batch, Split, draw, order
+from training.network.model import FLAWS, NETWORKS, VialNet, normalise
+from training.params import params
+
+SAVE_EVERY = 200
+WARM_UP = 100
+# Batch norm is measured anew on so many whole pictures, for the averaged weights.
+SETTLED_ON = 960
+
+
+class Run:
+    """Everything that a step changes, and how far it has come."""
+
+    def __init__(self, network: str, settings: dict, device: torch.device) -> None:
+        torch.manual_seed(settings["seed"])
+        self.settings, self.device = settings, device
+        self.model = VialNet(network).to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=settings["weight_decay"])
+        self.phase, self.step, self.seconds = 0, 0, 0.0
+        self.order: np.ndarray | None = None
+        self.history: list[dict] = []
+        self.path = CANDIDATES / network / "progress.pt"
+
+    def save(self) -> None:
+        unfinished = self.path.with_suffix(".part")
+        state = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        counters = {name: getattr(self, name) for name in ("phase", "step", "seconds", "history", "settings")}
+        order = None if self.order is None else torch.from_numpy(self.order)
+        torch.save({**state, **counters, "order": order}, unfinished)
+        unfinished.rename(self.path)
+
+    def resume(self) -> None:
+        """Takes up what was saved under the same settings, if anything was."""
+        if not self.path.exists():
+            return
+        stored = torch.load(self.path, weights_only=True, map_location=self.device)
+        if stored["settings"] != self.settings:
+            print(f"{self.path.name} is of other settings: beginning anew")
+            return
+        for name in ("model", "average", "optimiser"):
+            getattr(self, name).load_state_dict(stored[name])
+        for name in ("phase", "step", "seconds", "history"):
+            setattr(self, name, stored[name])
+        self.order = None if stored["order"] is None else stored["order"].numpy()
+        print(f"taken up at phase {self.phase}, step {self.step}")
+
+
+def rate_at(step: int, phase: dict) -> float:
+    """Cosine from the phase's peak to its final rate, after a linear warm-up."""
+    cosine = (1 + math.cos(math.pi * step / phase["steps"])) / 2
+    rate = phase["final_rate"] + (phase["peak_rate"] - phase["final_rate"]) * cosine
+    return rate * min(1.0, (step + 1) / WARM_UP)
+
+
+def cell_loss(evidence: Tensor, cells: Tensor) -> Tensor:
+    """Focal loss over the cells, a share of the flawed ones (Lin et al. 2017, arXiv 1708.02002)."""
+    known = (cells != IGNORED).unsqueeze(1)
+    flawed = torch.stack([cells == flaw for flaw in FLAWS], 1)
+    plain = functional.binary_cross_entropy_with_logits(evidence, flawed.float(), reduction="none")
+    surprise = 1 - torch.exp(-plain)
+    return (plain * surprise**2 * known).sum() / flawed.sum().clamp(min=1)
+
+
+def advance(run: Run, phase: dict, batch: Batch) -> tuple[float, float]:
+    """One step of the optimiser; returns the losses of pictures and cells."""
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate_at(run.step, phase)
+    images = normalise(batch.images.to(run.device))
+    with torch.autocast("cuda", torch.bfloat16, enabled=run.device.type == "cuda"):
+        features = run.model.features(images)
+    features = features.float()
+    evidence = run.model.evidence(features)
+    weights = torch.tensor(run.settings["class_weights"], device=run.device)
+    logits = run.model.judge(features, evidence).logits
+    labels = batch.labels.to(run.device)
+    image_loss = functional.cross_entropy(logits, labels, weights, ignore_index=IGNORED)
+    cells = torch.zeros(()) if batch.cells is None else cell_loss(evidence, batch.cells.to(run.device))
+    run.optimiser.zero_grad()
+    (image_loss + cells.to(run.device)).backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
+    run.optimiser.step()
+    # Young averages forget faster, so that they do not hang on the first weights.
+    follow(run.average, run.model, min(run.settings["average_decay"], (run.step + 1) / (run.step + 10)))
+    return image_loss.item(), cells.item()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    for kept, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(now, 1 - decay)
+        else:
+            kept.copy_(now)
+
+
+@torch.inference_mode()
+def predict(model: VialNet, split: Split, device: torch.device) -> Tensor:
+    """Logits of a whole split."""
+    model.eval()
+    starts = tqdm(range(0, len(split.labels), 32), desc="judging", leave=False, mininterval=5)
+    chunks = (torch.from_numpy(split.images[start : start + 32].copy()).to(device) for start in starts)
+    return torch.cat([model(normalise(chunk)).logits.float().cpu() for chunk in chunks])
+
+
+@torch.no_grad()
+def settle_statistics(model: VialNet, split: Split, device: torch.device) -> None:
+    """Measures the batch-norm statistics anew, for the averaged weights on whole pictures."""
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.reset_running_stats()
+        # None: a plain average over everything seen.
+        norm.momentum = None
+    model.train()
+    for start in range(0, min(SETTLED_ON, len(split.labels)), 32):
+        model(normalise(torch.from_numpy(split.images[start : start + 32].copy()).to(device)))
+    model.eval()
+
+
+def hardness(logits: Tensor, labels: np.ndarray) -> np.ndarray:
+    """How often a picture is shown: by its loss, none more than twenty times as often as the mean."""
+    losses = functional.cross_entropy(logits, torch.from_numpy(labels), reduction="none").numpy()
+    mean = losses.mean()
+    return np.minimum(losses, 20 * mean) + 0.1 * mean
+
+
+def separation(logits: Tensor, labels: np.ndarray) -> dict:
+    """How good and flawed lie apart on the log-odds of good, as a threshold would find them."""
+    log_odds = (logits[:, 0] - logits[:, 1:].logsumexp(1)).numpy()
+    good, flawed = log_odds[labels == 0], log_odds[labels != 0]
+    return {
+        "accuracy": round(float((logits.argmax(1).numpy() == labels).mean()), 5),
+        "flawed_above_zero": round(float((flawed > 0).mean()), 5),
+        "good_below_all_but_1_in_200_flawed": round(float((good < np.quantile(flawed, 0.995)).mean()), 5),
+        "good_below_highest_flawed": round(float((good < flawed.max()).mean()), 5),
+    }
+
+
+def run_phase(run: Run, name: str, train: Split, validation: Split) -> None:
+    phase = run.settings[name]
+    side = phase.get("side") if train.masks is not None else None
+    seed = (run.settings["seed"], run.phase)
+    if run.order is None:
+        weights = np.ones(len(train.labels))
+        if run.phase > 0:
+            weights = hardness(predict(run.average, train, run.device), train.labels)
+        run.order = order(weights, phase["steps"] * phase["batch"], seed)
+    bar = tqdm(initial=run.step, total=phase["steps"], desc=name, unit="step", mininterval=10)
+    started = time.monotonic()
+    run.model.train()
+    while run.step < phase["steps"]:
+        indices = run.order[run.step * phase["batch"] : (run.step + 1) * phase["batch"]]
+        batch = draw(train, indices, side, np.random.default_rng((*seed, run.step)))
+        image_loss, cells = advance(run, phase, batch)
+        run.step += 1
+        bar.update()
+        bar.set_postfix(image=f"{image_loss:.3f}", cells=f"{cells:.3f}", refresh=False)
+        if run.step % SAVE_EVERY == 0:
+            run.history.append({"phase": name, "step": run.step, "image_loss": image_loss, "cell_loss": cells})
+            run.seconds += time.monotonic() - started
+            started = time.monotonic()
+            run.save()
+    bar.close()
+    settle_statistics(run.average, train, run.device)
+    found = separation(predict(run.average, validation, run.device), validation.labels)
+    print(f"{name}: {found}", flush=True)
+    run.history.append({"phase": name, "step": run.step, "validation": found})
+    run.seconds += time.monotonic() - started
+    # The next phase begins with the averaged weights and a fresh optimiser.
+    run.model.load_state_dict(run.average.state_dict())
+    run.average = copy.deepcopy(run.model)
+    run.optimiser = torch.optim.AdamW(run.model.parameters(), weight_decay=run.settings["weight_decay"])
+    run.phase, run.step, run.order = run.phase + 1, 0, None
+    run.save()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", choices=NETWORKS)
+    network = parser.parse_args().network
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_flush_denormal(True)
+    settings = {name: value for name, value in params()["train"].items() if name != "networks"}
+    train, validation = Split.load("train"), Split.load("validation")
+    (CANDIDATES / network).mkdir(parents=True, exist_ok=True)
+    run = Run(network, settings, device)
+    run.resume()
+    phases = ("crops", "whole")
+    while run.phase < len(phases):
+        run_phase(run, phases[run.phase], train, validation)
+    recipe = {
+        "network": network,
+        "from": "scratch",
+        "optimiser": "AdamW",
+        **settings,
+        "labels": list(LABELS),
+        "seconds": round(run.seconds),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "history": run.history,
+    }
+    checkpoint = {"model": run.average.state_dict(), "recipe": json.dumps(recipe)}
+    torch.save(checkpoint, CANDIDATES / network / "checkpoint.part")
+    (CANDIDATES / network / "checkpoint.part").rename(CANDIDATES / network / "checkpoint.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A version as a folder: staged, completed, sealed, proven."""

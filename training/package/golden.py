@@ -1,0 +1,248 @@
+"""Chooses and records golden samples: pictures, reference tensors, expected answers.
+
+All pictures come from the calibration split, as the thresholds do; the test split stays untouched.
+Each slot names what its picture must show and how it is stored. The first picture that shows it and
+is judged rightly fills it. It must be clear of every threshold, and its scores steady: no correct
+server can then answer otherwise. Where there is none, another takes its place and its note says so;
+a flawed vial that is approved is never recorded.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import PIL
+from PIL import Image
+
+from training import APPROVE, LABELS
+from training.judge.decision import SCORE_TOLERANCE, SMALLEST_SCORE, Policy
+from training.package.golden_slots import SAMPLE_SLOTS, SLOTS, Slot, as_it_is, as_jpeg, upright
+from training.preprocess import input_array, normalised, to_input
+from training.rows import Row
+
+SCHEMA = "linesight.golden/1"
+# Distance of every sample from every threshold, in log-odds: at 0.5 it is 0.06 of a score. Log-odds,
+# since close to 1, where `approve_at` may lie, a distance in scores would leave no room.
+MARGIN = 0.25
+# A server's resize may round otherwise than Pillow's. So that golden scores hold all the same, they may
+# move by half the tolerance at most when this share of the values is one level off; measured were 0.1 %.
+ROUNDED_OTHERWISE = 0.005
+ROUNDINGS = 4
+# So many pictures are tried for a slot, and so many of each class are looked at for borderline ones.
+TRIES = 24
+POOL = 80
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The exported model with its thresholds."""
+
+    runtime: onnxruntime.InferenceSession
+    policy: Policy
+
+    @classmethod
+    def load(cls, model: Path, policy: Policy) -> "Judge":
+        """As the server asks golden samples: on the CPU, one thread."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return cls(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), policy)
+
+    def judge(self, image_bytes: bytes) -> "Judged":
+        scores = self.scores(input_array(image_bytes))
+        return Judged(scores, self.policy.verdict(scores), clearance(self.policy, scores))
+
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        return self.policy.scores(self.runtime.run(["logits"], {"image": normalised(pixels[None])})[0][0])
+
+    def fits(self, image_bytes: bytes, judged: "Judged", truth: str) -> bool:
+        """Whether the picture may be recorded, whatever it is judged to be."""
+        false_approval = truth != APPROVE and judged.verdict["decision"] == "approve"
+        return judged.clearance >= MARGIN and not false_approval and self.is_steady(image_bytes, judged.scores)
+
+    def is_steady(self, image_bytes: bytes, scores: np.ndarray) -> bool:
+        pixels, rng = input_array(image_bytes).astype(np.int16), np.random.default_rng(0)
+        for _ in range(ROUNDINGS):
+            off = (rng.random(pixels.shape) < ROUNDED_OTHERWISE) * rng.choice((-1, 1), pixels.shape)
+            moved = self.scores(np.clip(pixels + off, 0, 255).astype(np.uint8))
+            if np.abs(moved - scores).max() > SCORE_TOLERANCE / 2:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Judged:
+    scores: np.ndarray
+    verdict: dict
+    # Distance from the nearest threshold, in log-odds.
+    clearance: float
+
+    def right(self, truth: str) -> bool:
+        expected = ("approve", None) if truth == APPROVE else ("reject", truth)
+        return (self.verdict["decision"], self.verdict["class"]) == expected
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A golden picture that was found."""
+
+    name: str
+    row: Row
+    stored: bytes
+    judged: Judged
+    note: str
+
+
+def clearance(policy: Policy, scores: np.ndarray) -> float:
+    """How far the scores are from the nearest threshold, in log-odds of the score it is held against."""
+
+    def log_odds(index: int) -> float:
+        # Not 1 - score, which has no digits left where it matters.
+        others = np.delete(scores, index).sum()
+        return float(np.log(max(scores[index], SMALLEST_SCORE)) - np.log(max(others, SMALLEST_SCORE)))
+
+    def threshold(value: float) -> float:
+        return float(np.log(value) - np.log1p(-value)) if value < 1 else np.inf
+
+    good = LABELS.index(APPROVE)
+    worst = max((index for index in range(len(LABELS)) if index != good), key=lambda index: scores[index])
+    return min(
+        abs(log_odds(good) - threshold(policy.approve_at + SCORE_TOLERANCE)),
+        abs(log_odds(worst) - threshold(policy.reject_at)),
+    )
+
+
+class Choice:
+    """Golden samples as they are found; no picture is taken twice."""
+
+    def __init__(self, judge: Judge, rows: list[Row], data: Path) -> None:
+        self.judge, self.rows, self.data = judge, rows, data
+        self.samples: list[Sample] = []
+        self.taken: set[int] = set()
+
+    def fill(self, slot: Slot, kept: int | None = None) -> bool:
+        """Fills the slot if anything can; with the picture `kept` if that is still fit."""
+        of_class = [row for row in self.rows if row.label == slot.label and row.index not in self.taken]
+        shown = sorted((row for row in of_class if slot.shows(row)), key=lambda row: row.index != kept)
+        found = self.find(slot, shown, slot.note)
+        if found is None:
+            found = self.find(slot, of_class, f"{slot.note}: no fit picture is known to show it, so any of its class")
+        if found:
+            self.take(found)
+        return found is not None
+
+    def find(self, slot: Slot, candidates: list[Row], note: str) -> Sample | None:
+        second = None
+        for row in candidates[:TRIES]:
+            stored = slot.store(self.data / row.path)
+            judged = self.judge.judge(stored)
+            if not self.judge.fits(stored, judged, slot.label):
+                continue
+            if judged.right(slot.label):
+                return Sample(slot.name, row, stored, judged, note)
+            second = second or Sample(slot.name, row, stored, judged, f"{note}; not judged rightly")
+        return second
+
+    def take(self, sample: Sample) -> None:
+        self.samples.append(sample)
+        self.taken.add(sample.row.index)
+
+    def add_borderline(self) -> None:
+        """Of each class and decision the picture nearest to a threshold, among those hard to judge."""
+        judged = []
+        for row in hard_ones(self.rows):
+            if row.index not in self.taken:
+                stored = as_it_is(self.data / row.path)
+                judged.append((row, stored, self.judge.judge(stored)))
+        judged.sort(key=lambda it: it[2].clearance)
+        for label in LABELS:
+            for decision in ("approve" if label == APPROVE else "reject", "undecided"):
+                of_both = (it for it in judged if (it[0].label, it[2].verdict["decision"]) == (label, decision))
+                nearest = next((it for it in of_both if self.judge.fits(*it[1:], label)), None)
+                if nearest:
+                    note = f"close to a threshold, and still {decision}"
+                    self.take(Sample(f"borderline-{label}-{decision}", *nearest, note))
+        if not any(sample.judged.verdict["decision"] == "undecided" for sample in self.samples):
+            self.add_faded()
+
+    def add_faded(self) -> None:
+        """A defect faded into its surroundings until the model no longer knows."""
+        flawed = [row for row in hard_ones(self.rows) if row.label != APPROVE and row.index not in self.taken]
+        for row in flawed[:TRIES]:
+            pixels = np.asarray(upright(self.data / row.path)).astype(np.float32)
+            # What is left of a picture without its small dark and bright spots.
+            smooth = cv2.medianBlur(pixels.astype(np.uint8), 31).astype(np.float32)
+            for strength in np.arange(0.95, 0.0, -0.05):
+                mixed = smooth + (pixels - smooth) * np.float32(strength)
+                stored = as_jpeg(Image.fromarray(np.round(mixed).astype(np.uint8)))
+                judged = self.judge.judge(stored)
+                if judged.verdict["decision"] == "undecided" and self.judge.fits(stored, judged, row.label):
+                    note = f"its defect faded to {strength:.0%} of its contrast"
+                    self.take(Sample(f"{row.label}-faded", row, stored, judged, note))
+                    return
+        print("golden samples: no calibration picture is undecided, nor is one whose defect is faded", file=sys.stderr)
+
+
+def hard_ones(rows: Iterable[Row]) -> list[Row]:
+    """POOL of each class: the flawed by the smallest defect, the good by the most confusers."""
+    hardest = sorted(rows, key=lambda row: (row.extent_px, -len(row.confusers)))
+    return [row for label in LABELS for row in [it for it in hardest if it.label == label][:POOL]]
+
+
+def choose(judge: Judge, rows: list[Row], data: Path, kept: Mapping[str, int]) -> list[Sample]:
+    """A sample a slot, and borderline ones. `kept` says which picture has had a slot so far."""
+    choice = Choice(judge, rows, data)
+    # Pictures that stay are not for other slots.
+    choice.taken.update(kept.values())
+    for slot in SLOTS:
+        choice.taken.discard(kept.get(slot.name))
+        if not choice.fill(slot, kept.get(slot.name)):
+            print(f"golden slot {slot.name}: left out, no picture is steady and clear of thresholds", file=sys.stderr)
+    choice.add_borderline()
+    return choice.samples
+
+
+def choose_samples(judge: Judge, rows: list[Row], data: Path) -> dict[str, bytes]:
+    """By label a picture that shows plainly what it is, rightly judged."""
+    choice = Choice(judge, rows, data)
+    for slot in SAMPLE_SLOTS:
+        choice.fill(slot)
+    return {sample.name: sample.stored for sample in choice.samples if sample.judged.right(sample.row.label)}
+
+
+def record(folder: Path, samples: list[Sample], kind: str) -> None:
+    """Fills `folder` with pictures, tensors and golden.json; `kind` says what the pictures are."""
+    folder.mkdir(parents=True)
+    golden = {
+        "schema": SCHEMA,
+        "recorded_by": f"training/package/golden.py, Pillow {PIL.__version__}, ONNX Runtime {onnxruntime.__version__}",
+        # Which row of the calibration split each picture was made of.
+        "sources": {sample.name: sample.row.index for sample in samples},
+        "samples": [write(folder, sample, kind) for sample in samples],
+    }
+    (folder / "golden.json").write_text(json.dumps(golden, indent=2) + "\n")
+
+
+def write(folder: Path, sample: Sample, kind: str) -> dict:
+    """Writes one sample's files; returns its entry."""
+    suffix = "png" if sample.stored.startswith(b"\x89PNG") else "jpg"
+    image, tensor = f"{sample.name}.{suffix}", f"{sample.name}.tensor.png"
+    (folder / image).write_bytes(sample.stored)
+    to_input(sample.stored).save(folder / tensor, "PNG")
+    return {
+        "image": image,
+        "tensor": tensor,
+        "truth": sample.row.label,
+        "scores": [round(float(score), 7) for score in sample.judged.scores],
+        "verdict": sample.judged.verdict,
+        "note": f"{kind}; {sample.note}",
+    }
+
+
+def sources(folder: Path) -> dict[str, int]:
+    """The rows that the golden samples in `folder` were made of."""
+    return json.loads((folder / "golden.json").read_text())["sources"]

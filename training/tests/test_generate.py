@@ -1,0 +1,91 @@
+import tempfile
+import unittest
+from collections import Counter
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from training.data import generate
+from training.params import params
+from training.rows import read
+from training.vial.defects import DRAWABLE
+
+SMALL = {"good": 2, "particle": 2, "chips_cracks": 2}
+
+
+class Here:
+    """A pool of one: this process."""
+
+    def map(self, function, tasks, chunksize):
+        return map(function, tasks)
+
+
+class Tasks(unittest.TestCase):
+    def test_a_split_has_the_counts_that_were_asked_for(self):
+        for split in ("train", "calibration", "test"):
+            labels = Counter(task.label for task in generate.tasks_of(split))
+            self.assertEqual(dict(labels), params()["data"][split])
+
+    def test_splits_share_neither_seeds_nor_lots(self):
+        tasks = {split: generate.tasks_of(split)[:200] for split in generate.STREAMS}
+        seeds = [task.seed for some in tasks.values() for task in some]
+        self.assertEqual(len(seeds), len(set(seeds)))
+        lots = [{task.lot().name for task in some} for some in tasks.values()]
+        self.assertEqual(len(set.union(*lots)), sum(map(len, lots)))
+
+    def test_every_bin_of_sizes_is_full_and_of_kinds_that_can_be_drawn_there(self):
+        sizes = params()["data"]["sizes"]
+        bins = Counter((task.wanted.low, task.wanted.high) for task in generate.tasks_of("sizes"))
+        self.assertEqual(set(bins), set(pairwise(sizes["edges"])))
+        self.assertEqual(set(bins.values()), {sizes["each"]})
+        for task in generate.tasks_of("sizes"):
+            low, high = DRAWABLE[task.wanted.kind]
+            self.assertTrue(low <= task.wanted.low and task.wanted.high <= high)
+
+
+class Rendered(unittest.TestCase):
+    def test_an_interrupted_run_is_taken_up_and_ends_with_the_same_set(self):
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other, self.small():
+            generate.generate("validation", Here(), Path(one))
+            with self.assertRaises(KeyboardInterrupt):
+                generate.generate("validation", self.interrupted(5), Path(other))
+            self.assertFalse((Path(other) / "validation.jsonl").exists())
+            generate.generate("validation", Here(), Path(other))
+            self.assertEqual(read("validation", Path(one)), read("validation", Path(other)))
+            for name in ("validation.images.npy", "validation.masks.npy"):
+                np.testing.assert_array_equal(np.load(Path(one) / name), np.load(Path(other) / name))
+            left, right = (sorted(it.name for it in Path(folder).iterdir()) for folder in (one, other))
+            self.assertEqual(left, right)
+
+    def test_pictures_to_be_judged_are_kept_as_files_that_the_rows_name(self):
+        with tempfile.TemporaryDirectory() as folder, self.small():
+            generate.generate("test", Here(), Path(folder))
+            rows = read("test", Path(folder))
+            self.assertEqual(len(rows), 6)
+            self.assertTrue(all((Path(folder) / row.path).is_file() for row in rows))
+            self.assertEqual(generate.digest_of(rows), generate.summary(Path(folder))["splits"]["test"]["digest"])
+
+    @contextmanager
+    def small(self):
+        data = {**params()["data"], "validation": SMALL, "test": SMALL}
+        with mock.patch.dict(params(), data=data), mock.patch.object(generate, "CHUNK", 2):
+            yield
+
+    def interrupted(self, after: int):
+        calls = iter(range(after))
+
+        class Pool:
+            def map(self, function, tasks, chunksize):
+                for task in tasks:
+                    if next(calls, None) is None:
+                        raise KeyboardInterrupt
+                    yield function(task)
+
+        return Pool()
+
+
+if __name__ == "__main__":
+    unittest.main()
