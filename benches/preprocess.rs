@@ -23,8 +23,9 @@ fn images(c: &mut Criterion) {
     let model = preprocess([224, 224]);
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("training/samples/good.jpg");
     if let Ok(bytes) = fs::read(sample) {
+        let vial = preprocess([384, 192]);
         c.bench_function("prepare a vial", |b| {
-            b.iter(|| workspace.prepare(black_box(&bytes), &model, &limits));
+            b.iter(|| workspace.prepare(black_box(&bytes), &vial, &limits));
         });
     }
     for name in ["420.jpg", "444.jpg", "progressive.jpg", "grey.jpg", "rgb.png", "exif6.jpg"] {

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-INPUT_WIDTH, INPUT_HEIGHT = 160, 320
+INPUT_WIDTH, INPUT_HEIGHT = 192, 384
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 

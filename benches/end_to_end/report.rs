@@ -171,9 +171,9 @@ fn conditions(run: &Run) -> String {
     let memory = format!("{:.1} GiB", it.memory_gib);
     let linesight = format!("{} ({})", it.linesight, it.commit);
     let onnxruntime = format!("{} ({})", it.onnxruntime, it.onnxruntime_digest);
-    let model = format!("vial-defect version 1 ({})", run.model_digest);
+    let model = format!("vial-defect version {} ({})", crate::subject::VERSION, run.model_digest);
     let pictures = format!(
-        "{} synthetic vials, JPEG 1024x1024, {:.0} kB on average",
+        "{} synthetic vials, JPEG 512x1024, {:.0} kB on average",
         run.pictures,
         crate::stats::ratio(run.mean_picture_bytes, 1000),
     );

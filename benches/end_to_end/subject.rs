@@ -15,7 +15,9 @@ use serde::Serialize;
 
 use crate::stats::millis;
 
-const PACKAGE: &str = "models/vial-defect/1";
+/// The version measured, and its package: what `models/vial-defect/model.toml` serves.
+pub const VERSION: &str = "2";
+const PACKAGE: &str = "models/vial-defect/2";
 const SAMPLES: &str = "training/samples";
 
 /// A picture and what it is.
@@ -61,7 +63,7 @@ pub struct Core<'a> {
 impl Subject {
     /// Opens the model, reads the pictures and asks the model for their labels.
     pub fn load(environment: &Environment) -> Result<Self> {
-        let (name, version) = ("vial-defect".parse()?, "1".parse()?);
+        let (name, version) = ("vial-defect".parse()?, VERSION.parse()?);
         let started = Instant::now();
         let package = SealedPackage::read(Path::new(PACKAGE), &name, version, &Limits::default())?;
         let manifest = package.manifest.context("the vial package has no manifest")?;

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import chi2_contingency
 
 from training import LABELS
+from training.data.generate import SMALL
 from training.params import params
 from training.preprocess import INPUT_WIDTH
 from training.rows import Row
@@ -60,8 +61,8 @@ def defect_problems(row: Row) -> Iterator[str]:
 
 def smallest(split: str) -> float:
     """The smallest extent that the renderer may draw in a split."""
-    edges = params()["data"]["sizes"]["edges"]
-    return edges[0] if split == "sizes" else SMALLEST_PX
+    smallest_trained = min(low for low, _ in SMALL.values())
+    return {"train": smallest_trained, "sizes": params()["data"]["sizes"]["edges"][0]}.get(split, SMALLEST_PX)
 
 
 def mask_problems(row: Row, packed: np.ndarray) -> Iterator[str]:

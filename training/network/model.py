@@ -2,7 +2,7 @@
 
 The backbone gives each cell of 32x32 input pixels a score a kind of flaw, its
 evidence. The answer must hang on the worst cell, not on the average one: a speck
-fills one cell of fifty. So the mean is a weighted one, each class's weights the
+fills one cell of 72. So the mean is a weighted one, each class's weights the
 softmax of its own evidence over the cells (attention pooling; Ilse et al. 2018,
 arXiv 1802.04712, with the score as its own key), and `cam` is the weighted
 evidence itself: what each cell adds to the logit, exactly. For `good` nothing
@@ -65,13 +65,12 @@ class VialNet(nn.Module):
 
     def judge(self, features: Tensor, evidence: Tensor) -> Prediction:
         """The answer to evidence [N, flaws, h, w]."""
-        flat = evidence.flatten(2)
-        weighted = torch.softmax(flat, -1) * flat * flat.shape[-1]
-        weighted = weighted.unflatten(2, evidence.shape[2:])
-        # `good` is label 0: FLAWS are the labels after it.
-        silent = torch.zeros_like(weighted[:, :1])
-        cam = torch.cat([silent, weighted], 1)
-        cam = cam - cam.mean(1, keepdim=True)
+        # A softmax over two dimensions, without a reshape that would fix the batch size in the file.
+        powers = torch.exp(evidence - evidence.amax((2, 3), keepdim=True))
+        weighted = evidence * powers / powers.mean((2, 3), keepdim=True)
+        # The mean over the classes; `good`, label 0, adds nothing to it.
+        middle = weighted.sum(1, keepdim=True) / len(LABELS)
+        cam = torch.cat([-middle, weighted - middle], 1)
         return Prediction(cam.mean((2, 3)) + self.bias, cam, features.mean((2, 3)))
 
 

@@ -3,7 +3,7 @@
     python -m training.network.train NETWORK
 
 Two phases: crops, which are cheap and of which most show a defect, then whole
-pictures as they are served, the hardest more often. Beside the label of the
+pictures as they are served; in both, what proves hard is shown more often. Beside the label of the
 picture each cell of the map is taught from the renderer's masks; with
 photographs, which have none, the label alone teaches, and both phases see whole
 pictures.
@@ -29,7 +29,9 @@ from training.network.batches import IGNORED, Batch, Split, draw, order
 from training.network.model import FLAWS, NETWORKS, VialNet, normalise
 from training.params import params
 
-SAVE_EVERY = 200
+# After so many steps the run is saved and what comes next is chosen, the hard more often.
+ROUND = 200
+PROGRESS = ("phase", "step", "seconds", "losses", "history")
 WARM_UP = 100
 # Batch norm is measured anew on so many whole pictures, for the averaged weights.
 SETTLED_ON = 960
@@ -38,23 +40,23 @@ SETTLED_ON = 960
 class Run:
     """Everything that a step changes, and how far it has come."""
 
-    def __init__(self, network: str, settings: dict, device: torch.device) -> None:
+    def __init__(self, network: str, settings: dict, n_pictures: int, device: torch.device) -> None:
         torch.manual_seed(settings["seed"])
         self.settings, self.device = settings, device
         self.model = VialNet(network).to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=settings["weight_decay"])
         self.phase, self.step, self.seconds = 0, 0, 0.0
-        self.order: np.ndarray | None = None
+        # Of each picture, over the times it was shown: what is hard is shown more often.
+        self.losses = torch.ones(n_pictures)
         self.history: list[dict] = []
         self.path = CANDIDATES / network / "progress.pt"
 
     def save(self) -> None:
         unfinished = self.path.with_suffix(".part")
         state = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
-        counters = {name: getattr(self, name) for name in ("phase", "step", "seconds", "history", "settings")}
-        order = None if self.order is None else torch.from_numpy(self.order)
-        torch.save({**state, **counters, "order": order}, unfinished)
+        rest = {name: getattr(self, name) for name in (*PROGRESS, "settings")}
+        torch.save({**state, **rest}, unfinished)
         unfinished.rename(self.path)
 
     def resume(self) -> None:
@@ -62,14 +64,13 @@ class Run:
         if not self.path.exists():
             return
         stored = torch.load(self.path, weights_only=True, map_location=self.device)
-        if stored["settings"] != self.settings:
-            print(f"{self.path.name} is of other settings: beginning anew")
+        if stored["settings"] != self.settings or len(stored["losses"]) != len(self.losses):
+            print(f"{self.path.name} is of other settings or pictures: beginning anew")
             return
         for name in ("model", "average", "optimiser"):
             getattr(self, name).load_state_dict(stored[name])
-        for name in ("phase", "step", "seconds", "history"):
+        for name in PROGRESS:
             setattr(self, name, stored[name])
-        self.order = None if stored["order"] is None else stored["order"].numpy()
         print(f"taken up at phase {self.phase}, step {self.step}")
 
 
@@ -89,8 +90,8 @@ def cell_loss(evidence: Tensor, cells: Tensor) -> Tensor:
     return (plain * surprise**2 * known).sum() / flawed.sum().clamp(min=1)
 
 
-def advance(run: Run, phase: dict, batch: Batch) -> tuple[float, float]:
-    """One step of the optimiser; returns the losses of pictures and cells."""
+def advance(run: Run, phase: dict, indices: np.ndarray, batch: Batch) -> tuple[float, float]:
+    """One step of the optimiser on a view of each of these pictures; returns the losses of pictures and cells."""
     for group in run.optimiser.param_groups:
         group["lr"] = rate_at(run.step, phase)
     images = normalise(batch.images.to(run.device))
@@ -107,9 +108,17 @@ def advance(run: Run, phase: dict, batch: Batch) -> tuple[float, float]:
     (image_loss + cells.to(run.device)).backward()
     nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
     run.optimiser.step()
+    note_losses(run, indices, logits.detach().cpu(), batch.labels)
     # Young averages forget faster, so that they do not hang on the first weights.
     follow(run.average, run.model, min(run.settings["average_decay"], (run.step + 1) / (run.step + 10)))
     return image_loss.item(), cells.item()
+
+
+def note_losses(run: Run, indices: np.ndarray, logits: Tensor, labels: Tensor) -> None:
+    """Half of what is known of a picture is its last view."""
+    known = (labels != IGNORED).numpy()
+    losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)[known]
+    run.losses[indices[known]] = (run.losses[indices[known]] + losses) / 2
 
 
 @torch.no_grad()
@@ -143,11 +152,10 @@ def settle_statistics(model: VialNet, split: Split, device: torch.device) -> Non
     model.eval()
 
 
-def hardness(logits: Tensor, labels: np.ndarray) -> np.ndarray:
+def hardness(losses: Tensor) -> np.ndarray:
     """How often a picture is shown: by its loss, none more than twenty times as often as the mean."""
-    losses = functional.cross_entropy(logits, torch.from_numpy(labels), reduction="none").numpy()
-    mean = losses.mean()
-    return np.minimum(losses, 20 * mean) + 0.1 * mean
+    mean = losses.mean().item()
+    return losses.clamp(max=20 * mean).numpy().astype(np.float64) + 0.1 * mean
 
 
 def separation(logits: Tensor, labels: np.ndarray) -> dict:
@@ -166,27 +174,23 @@ def run_phase(run: Run, name: str, train: Split, validation: Split) -> None:
     phase = run.settings[name]
     side = phase.get("side") if train.masks is not None else None
     seed = (run.settings["seed"], run.phase)
-    if run.order is None:
-        weights = np.ones(len(train.labels))
-        if run.phase > 0:
-            weights = hardness(predict(run.average, train, run.device), train.labels)
-        run.order = order(weights, phase["steps"] * phase["batch"], seed)
     bar = tqdm(initial=run.step, total=phase["steps"], desc=name, unit="step", mininterval=10)
-    started = time.monotonic()
     run.model.train()
     while run.step < phase["steps"]:
-        indices = run.order[run.step * phase["batch"] : (run.step + 1) * phase["batch"]]
-        batch = draw(train, indices, side, np.random.default_rng((*seed, run.step)))
-        image_loss, cells = advance(run, phase, batch)
-        run.step += 1
-        bar.update()
-        bar.set_postfix(image=f"{image_loss:.3f}", cells=f"{cells:.3f}", refresh=False)
-        if run.step % SAVE_EVERY == 0:
-            run.history.append({"phase": name, "step": run.step, "image_loss": image_loss, "cell_loss": cells})
-            run.seconds += time.monotonic() - started
-            started = time.monotonic()
-            run.save()
+        started = time.monotonic()
+        steps = min(ROUND, phase["steps"] - run.step)
+        chosen = order(hardness(run.losses), steps * phase["batch"], (*seed, run.step))
+        for indices in chosen.reshape(steps, phase["batch"]):
+            batch = draw(train, indices, side, np.random.default_rng((*seed, run.step)))
+            image_loss, cells = advance(run, phase, indices, batch)
+            run.step += 1
+            bar.update()
+            bar.set_postfix(image=f"{image_loss:.3f}", cells=f"{cells:.3f}", refresh=False)
+        run.history.append({"phase": name, "step": run.step, "image_loss": image_loss, "cell_loss": cells})
+        run.seconds += time.monotonic() - started
+        run.save()
     bar.close()
+    started = time.monotonic()
     settle_statistics(run.average, train, run.device)
     found = separation(predict(run.average, validation, run.device), validation.labels)
     print(f"{name}: {found}", flush=True)
@@ -196,7 +200,7 @@ def run_phase(run: Run, name: str, train: Split, validation: Split) -> None:
     run.model.load_state_dict(run.average.state_dict())
     run.average = copy.deepcopy(run.model)
     run.optimiser = torch.optim.AdamW(run.model.parameters(), weight_decay=run.settings["weight_decay"])
-    run.phase, run.step, run.order = run.phase + 1, 0, None
+    run.phase, run.step = run.phase + 1, 0
     run.save()
 
 
@@ -209,7 +213,7 @@ def main() -> None:
     settings = {name: value for name, value in params()["train"].items() if name != "networks"}
     train, validation = Split.load("train"), Split.load("validation")
     (CANDIDATES / network).mkdir(parents=True, exist_ok=True)
-    run = Run(network, settings, device)
+    run = Run(network, settings, len(train.labels), device)
     run.resume()
     phases = ("crops", "whole")
     while run.phase < len(phases):

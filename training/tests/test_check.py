@@ -33,7 +33,7 @@ EXTENT_PX = 32.0
 def picture(seed: int) -> bytes:
     """Coarse blocks: a thumbnail of fine noise would be plain grey."""
     blocks = np.random.default_rng(seed).integers(40, 200, (16, 8, 3), np.uint8)
-    return changed(cv2.resize(blocks, (160, 320), interpolation=cv2.INTER_NEAREST), "jpeg", 90)
+    return changed(cv2.resize(blocks, (INPUT_WIDTH, INPUT_HEIGHT), interpolation=cv2.INTER_NEAREST), "jpeg", 90)
 
 
 def saved_anew(content: bytes) -> bytes:
@@ -154,7 +154,7 @@ class Wholeness(Set):
         (self.data / "test/000002.jpg").write_bytes(picture(999))
         np.save(self.data / "train.images.npy", np.zeros((2, INPUT_HEIGHT, INPUT_WIDTH, 3), np.uint8))
         findings = check.checked(self.data)["findings"]
-        self.assertIn("train.images.npy: its shape is (2, 320, 160, 3)", findings[0])
+        self.assertIn(f"train.images.npy: its shape is (2, {INPUT_HEIGHT}, {INPUT_WIDTH}, 3)", findings[0])
         self.assertEqual(findings[1], "test/1: there is no file test/000001.jpg")
         self.assertIn("test/2: test/000002.jpg has changed", findings[2])
 
@@ -226,7 +226,8 @@ class Labels(Set):
     def test_masks_that_disagree(self):
         self.masks["train"][0, 5, 5] = True
         self.masks["train"][1] = False
-        self.masks["train"][2, 200, 50:90] = True
+        # 48 px of the input are 128 of the picture.
+        self.masks["train"][2, 200, 50:98] = True
         self.assert_found(
             "train/0: labelled good, but its mask has 1 pixels",
             "train/1: labelled particle, but its mask is empty",

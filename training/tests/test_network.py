@@ -9,7 +9,7 @@ import torch
 from training.network.batches import IGNORED, Split, cell_labels, draw, order
 from training.network.export import OUTPUTS, export, fold_batch_norm, session
 from training.network.model import CELL, NETWORKS, VialNet, normalise
-from training.network.train import Run, advance, cell_loss, rate_at
+from training.network.train import Run, advance, cell_loss, hardness, note_losses, rate_at
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH, normalised
 
 CELLS = (INPUT_HEIGHT // CELL, INPUT_WIDTH // CELL)
@@ -72,7 +72,7 @@ class Model(unittest.TestCase):
     def test_the_file_answers_as_the_network_with_batch_norm(self):
         for name in NETWORKS:
             with self.subTest(name), tempfile.TemporaryDirectory() as folder:
-                model, images = network(name), pictures(2).images
+                model, images = network(name), pictures(5).images
                 before = model(normalise(torch.from_numpy(images))).logits.numpy()
                 fold_batch_norm(model)
                 self.assertFalse(any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()))
@@ -148,9 +148,19 @@ class Training(unittest.TestCase):
             run = self.begun()
             run.step = 3
             run.save()
-            other = Run("mobilenet_v3_small", {**SETTINGS, "seed": 2}, torch.device("cpu"))
+            other = Run("mobilenet_v3_small", {**SETTINGS, "seed": 2}, 6, torch.device("cpu"))
             other.resume()
             self.assertEqual(other.step, 0)
+
+    def test_what_was_judged_badly_is_shown_more_often(self):
+        run = self.begun()
+        logits = torch.tensor([[9.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+        note_losses(run, np.array([0, 1, 2]), logits, torch.tensor([0, 1, IGNORED]))
+        self.assertLess(run.losses[0].item(), 0.51)
+        self.assertGreater(run.losses[1].item(), 4)
+        self.assertEqual(run.losses[2:].tolist(), [1.0] * 4)
+        weights = hardness(run.losses)
+        self.assertGreater(weights[1], 3 * weights[2])
 
     def test_the_rate_rises_and_falls(self):
         phase = {"steps": 1000, "peak_rate": 1.0, "final_rate": 0.1}
@@ -165,14 +175,15 @@ class Training(unittest.TestCase):
         self.assertTrue((evidence.grad[0, :, 1, :] != 0).all())
 
     def begun(self) -> Run:
-        return Run("mobilenet_v3_small", SETTINGS, torch.device("cpu"))
+        return Run("mobilenet_v3_small", SETTINGS, 6, torch.device("cpu"))
 
     def run_steps(self, run: Run, until: int):
         split = pictures()
         run.model.train()
         while run.step < until:
-            batch = draw(split, np.arange(4), 64, np.random.default_rng(run.step))
-            advance(run, SETTINGS["crops"], batch)
+            indices = np.arange(4)
+            batch = draw(split, indices, 64, np.random.default_rng(run.step))
+            advance(run, SETTINGS["crops"], indices, batch)
             run.step += 1
 
 

@@ -19,7 +19,7 @@ from training.vial.scene import AXIS, CANVAS_HEIGHT, CANVAS_WIDTH, Scene, Vial
 # The smallest defect that must be found, and that is drawn unless a smaller one is asked for.
 SMALLEST_PX = 14.0
 # Mean change over the mask, in 8-bit levels, before focus and noise.
-CONTRAST_FLOOR = 45.0
+CONTRAST_FLOOR = 60.0
 TRIES = 40
 SHIFT = 4
 
