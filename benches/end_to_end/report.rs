@@ -30,7 +30,9 @@ pub struct Run {
     /// Share of the processor that went to other programs.
     pub others_share: f64,
     pub opening: Opening,
+    pub model_version: String,
     pub model_digest: String,
+    pub picture_size: (u32, u32),
     pub pictures: usize,
     pub mean_picture_bytes: usize,
     pub saturation: Saturation,
@@ -171,9 +173,10 @@ fn conditions(run: &Run) -> String {
     let memory = format!("{:.1} GiB", it.memory_gib);
     let linesight = format!("{} ({})", it.linesight, it.commit);
     let onnxruntime = format!("{} ({})", it.onnxruntime, it.onnxruntime_digest);
-    let model = format!("vial-defect version {} ({})", crate::subject::VERSION, run.model_digest);
+    let model = format!("vial-defect version {} ({})", run.model_version, run.model_digest);
+    let (width, height) = run.picture_size;
     let pictures = format!(
-        "{} synthetic vials, JPEG 512x1024, {:.0} kB on average",
+        "{} synthetic vials, JPEG {width}x{height}, {:.0} kB on average",
         run.pictures,
         crate::stats::ratio(run.mean_picture_bytes, 1000),
     );

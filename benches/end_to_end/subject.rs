@@ -15,9 +15,7 @@ use serde::Serialize;
 
 use crate::stats::millis;
 
-/// The version measured, and its package: what `models/vial-defect/model.toml` serves.
-pub const VERSION: &str = "2";
-const PACKAGE: &str = "models/vial-defect/2";
+const MODEL: &str = "models/vial-defect";
 const SAMPLES: &str = "training/samples";
 
 /// A picture and what it is.
@@ -39,7 +37,10 @@ pub struct Opening {
 
 /// The model and the pictures.
 pub struct Subject {
+    pub version: String,
     pub digest: String,
+    /// Width and height of the first picture.
+    pub picture_size: (u32, u32),
     pub pictures: Arc<[Picture]>,
     pub opening: Opening,
     graph: Graph,
@@ -63,9 +64,11 @@ pub struct Core<'a> {
 impl Subject {
     /// Opens the model, reads the pictures and asks the model for their labels.
     pub fn load(environment: &Environment) -> Result<Self> {
-        let (name, version) = ("vial-defect".parse()?, VERSION.parse()?);
+        let version = served_version()?;
+        let folder = Path::new(MODEL).join(&version);
+        let (name, parsed) = ("vial-defect".parse()?, version.parse()?);
         let started = Instant::now();
-        let package = SealedPackage::read(Path::new(PACKAGE), &name, version, &Limits::default())?;
+        let package = SealedPackage::read(&folder, &name, parsed, &Limits::default())?;
         let manifest = package.manifest.context("the vial package has no manifest")?;
         let read_ms = millis(started.elapsed());
         let started = Instant::now();
@@ -76,11 +79,16 @@ impl Subject {
         let opening = Opening { read_ms, optimise_ms, open_ms: millis(started.elapsed()) };
         let digest = package.digest.to_string();
         let limits = imaging::Limits::default();
+        let found = jpegs(&folder)?;
+        let (_, first) = found.first().with_context(|| format!("no pictures in {SAMPLES}"))?;
+        let header = imaging::inspect(first, &limits)?;
+        let picture_size = (header.width, header.height);
+        let pictures = Arc::from([]);
         let mut subject =
-            Self { digest, pictures: Arc::from([]), opening, graph, manifest, limits };
+            Self { version, digest, picture_size, pictures, opening, graph, manifest, limits };
         let mut core = subject.core()?;
         let mut pictures = Vec::new();
-        for (path, jpeg) in jpegs()? {
+        for (path, jpeg) in found {
             let label = core.judge(&jpeg)?.to_owned();
             // A sample is named after its class.
             let named = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
@@ -89,7 +97,6 @@ impl Subject {
             pictures.push(Picture { jpeg, label });
         }
         drop(core);
-        ensure!(!pictures.is_empty(), "no pictures in {SAMPLES}");
         subject.pictures = pictures.into();
         Ok(subject)
     }
@@ -130,10 +137,17 @@ impl Core<'_> {
     }
 }
 
+/// The version that `model.toml` names: the one that a user of the repository gets.
+fn served_version() -> Result<String> {
+    let settings: toml::Table = fs::read_to_string(Path::new(MODEL).join("model.toml"))?.parse()?;
+    let serve = settings.get("serve").and_then(toml::Value::as_str);
+    Ok(serve.context("model.toml names no version to serve")?.to_owned())
+}
+
 /// The samples, and the golden pictures that are plain JPEGs like them, in a fixed order.
-fn jpegs() -> Result<Vec<(std::path::PathBuf, Vec<u8>)>> {
+fn jpegs(package: &Path) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>> {
     let mut found = Vec::new();
-    for folder in [Path::new(SAMPLES), &Path::new(PACKAGE).join("golden")] {
+    for folder in [Path::new(SAMPLES), &package.join("golden")] {
         let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
