@@ -179,7 +179,9 @@ fn markdown(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if path.is_dir() && !name.starts_with('.') && name != "target" {
+        // What a template links to is beside what is made of it.
+        let is_ours = !name.starts_with('.') && !matches!(&*name, "target" | "templates");
+        if path.is_dir() && is_ours {
             out.extend(markdown(&path));
         } else if path.extension().is_some_and(|it| it == "md") {
             out.push(path);
