@@ -155,7 +155,7 @@ def put(folder: Path, target: Path) -> None:
 def write_samples(folder: Path, places: Places = PLACES) -> None:
     """A picture of each label, for the documents: rightly judged, clear of thresholds, not golden."""
     version = Staged(folder.parent.parent, folder.parent.name, folder.name)
-    judge = Judge.load(folder / "model.onnx", version.policy)
+    judge = Judge.load(folder, version.policy)
     golden = set(sources(folder / "golden").values())
     rows = [row for row in read("calibration", places.data) if row.index not in golden]
     places.samples.mkdir(parents=True, exist_ok=True)

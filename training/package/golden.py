@@ -2,15 +2,16 @@
 
 All pictures come from the calibration split, as the thresholds do; the test split stays untouched.
 Each slot names what its picture must show and how it is stored. The first picture that shows it and
-is judged rightly fills it. It must be clear of every threshold, and its scores steady: no correct
-server can then answer otherwise. Where there is none, another takes its place and its note says so;
+is judged rightly fills it. It must be clear of every threshold, and the binary must score it as the
+reference pipeline does. Where there is none, another takes its place and its note says so;
 a flawed vial that is approved is never recorded.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,8 @@ from PIL import Image
 
 from training import APPROVE, LABELS
 from training.judge.decision import SCORE_TOLERANCE, SMALLEST_SCORE, Policy
+from training.network.export import session
+from training.package.agreement import agreeing
 from training.package.golden_slots import SAMPLE_SLOTS, SLOTS, Slot, as_it_is, as_jpeg, upright
 from training.preprocess import input_array, normalised, to_input
 from training.rows import Row
@@ -29,30 +32,25 @@ SCHEMA = "linesight.golden/1"
 # Distance of every sample from every threshold, in log-odds: at 0.5 it is 0.06 of a score. Log-odds,
 # since close to 1, where `approve_at` may lie, a distance in scores would leave no room.
 MARGIN = 0.25
-# A server's resize may round otherwise than Pillow's. So that golden scores hold all the same, they may
-# move by STEADY_SHARE of the tolerance at most when so many of the values are one level off. Measured were
-# 0.1 % off, and a score of 0.92 moved by 0.001 by them: chance does not find the worst.
-ROUNDED_OTHERWISE = 0.005
-STEADY_SHARE = 0.3
-ROUNDINGS = 12
 # So many pictures are tried for a slot, and so many of each class are looked at for borderline ones.
 TRIES = 24
 POOL = 80
+# The binary is asked about so many at once.
+CHUNK = 6
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The exported model with its thresholds."""
+    """The reference pipeline with the model and the thresholds of a package, and the binary beside it."""
 
+    package: Path
     runtime: onnxruntime.InferenceSession
     policy: Policy
 
     @classmethod
-    def load(cls, model: Path, policy: Policy) -> "Judge":
+    def load(cls, package: Path, policy: Policy) -> "Judge":
         """As the server asks golden samples: on the CPU, one thread."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        return cls(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), policy)
+        return cls(package, session(package / "model.onnx"), policy)
 
     def judge(self, image_bytes: bytes) -> "Judged":
         scores = self.scores(input_array(image_bytes))
@@ -61,19 +59,10 @@ class Judge:
     def scores(self, pixels: np.ndarray) -> np.ndarray:
         return self.policy.scores(self.runtime.run(["logits"], {"image": normalised(pixels[None])})[0][0])
 
-    def fits(self, image_bytes: bytes, judged: "Judged", truth: str) -> bool:
-        """Whether the picture may be recorded, whatever it is judged to be."""
-        false_approval = truth != APPROVE and judged.verdict["decision"] == "approve"
-        return judged.clearance >= MARGIN and not false_approval and self.is_steady(image_bytes, judged.scores)
-
-    def is_steady(self, image_bytes: bytes, scores: np.ndarray) -> bool:
-        pixels, rng = input_array(image_bytes).astype(np.int16), np.random.default_rng(0)
-        for _ in range(ROUNDINGS):
-            off = (rng.random(pixels.shape) < ROUNDED_OTHERWISE) * rng.choice((-1, 1), pixels.shape)
-            moved = self.scores(np.clip(pixels + off, 0, 255).astype(np.uint8))
-            if np.abs(moved - scores).max() > STEADY_SHARE * SCORE_TOLERANCE:
-                return False
-        return True
+    def agreed(self, looked: "list[Looked]") -> "list[Looked]":
+        """Those that the binary scores alike."""
+        alike = agreeing(self.package, [it.stored for it in looked], [it.judged.scores for it in looked])
+        return [it for it, is_alike in zip(looked, alike, strict=True) if is_alike]
 
 
 @dataclass(frozen=True)
@@ -89,14 +78,26 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A golden picture that was found."""
+class Looked:
+    """A picture as it would be stored, and how it is judged."""
 
-    name: str
     row: Row
     stored: bytes
     judged: Judged
     note: str
+
+    def fits(self) -> bool:
+        """Whether it may be recorded, whatever it is judged to be, if the binary agrees."""
+        false_approval = self.row.flawed and self.judged.verdict["decision"] == "approve"
+        return self.judged.clearance >= MARGIN and not false_approval
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A golden picture that was found."""
+
+    name: str
+    looked: Looked
 
 
 def clearance(policy: Policy, scores: np.ndarray) -> float:
@@ -134,59 +135,65 @@ class Choice:
         if found is None:
             found = self.find(slot, of_class, f"{slot.note}: no fit picture is known to show it, so any of its class")
         if found:
-            self.take(found)
+            self.take(slot.name, found)
         return found is not None
 
-    def find(self, slot: Slot, candidates: list[Row], note: str) -> Sample | None:
+    def find(self, slot: Slot, candidates: list[Row], note: str) -> Looked | None:
+        """The first that is judged rightly, else the first that fits."""
+        looked = (self.look(row, slot.store(self.data / row.path), note) for row in candidates[:TRIES])
         second = None
-        for row in candidates[:TRIES]:
-            stored = slot.store(self.data / row.path)
-            judged = self.judge.judge(stored)
-            if not self.judge.fits(stored, judged, slot.label):
-                continue
-            if judged.right(slot.label):
-                return Sample(slot.name, row, stored, judged, note)
-            second = second or Sample(slot.name, row, stored, judged, f"{note}; not judged rightly")
+        for found in self.agreed(looked):
+            if found.judged.right(slot.label):
+                return found
+            second = second or replace(found, note=f"{note}; not judged rightly")
         return second
 
-    def take(self, sample: Sample) -> None:
-        self.samples.append(sample)
-        self.taken.add(sample.row.index)
+    def look(self, row: Row, stored: bytes, note: str) -> Looked:
+        return Looked(row, stored, self.judge.judge(stored), note)
+
+    def agreed(self, looked: Iterable[Looked]) -> Iterator[Looked]:
+        """Those that fit and that the binary agrees about; it is asked no more than is looked at."""
+        fitting = (it for it in looked if it.fits())
+        while chunk := list(islice(fitting, CHUNK)):
+            yield from self.judge.agreed(chunk)
+
+    def take(self, name: str, found: Looked) -> None:
+        self.samples.append(Sample(name, found))
+        self.taken.add(found.row.index)
 
     def add_borderline(self) -> None:
         """Of each class and decision the picture nearest to a threshold, among those hard to judge."""
-        judged = []
-        for row in hard_ones(self.rows):
-            if row.index not in self.taken:
-                stored = as_it_is(self.data / row.path)
-                judged.append((row, stored, self.judge.judge(stored)))
-        judged.sort(key=lambda it: it[2].clearance)
+        hard = [row for row in hard_ones(self.rows) if row.index not in self.taken]
+        looked = sorted(
+            (self.look(row, as_it_is(self.data / row.path), "") for row in hard), key=lambda it: it.judged.clearance
+        )
         for label in LABELS:
             for decision in ("approve" if label == APPROVE else "reject", "undecided"):
-                of_both = (it for it in judged if (it[0].label, it[2].verdict["decision"]) == (label, decision))
-                nearest = next((it for it in of_both if self.judge.fits(*it[1:], label)), None)
-                if nearest:
+                of_both = [it for it in looked if (it.row.label, it.judged.verdict["decision"]) == (label, decision)]
+                if nearest := next(self.agreed(of_both), None):
                     note = f"close to a threshold, and still {decision}"
-                    self.take(Sample(f"borderline-{label}-{decision}", *nearest, note))
-        if not any(sample.judged.verdict["decision"] == "undecided" for sample in self.samples):
+                    self.take(f"borderline-{label}-{decision}", replace(nearest, note=note))
+        if not any(it.looked.judged.verdict["decision"] == "undecided" for it in self.samples):
             self.add_faded()
 
     def add_faded(self) -> None:
         """A defect faded into its surroundings until the model no longer knows."""
-        flawed = [row for row in hard_ones(self.rows) if row.label != APPROVE and row.index not in self.taken]
-        for row in flawed[:TRIES]:
-            pixels = np.asarray(upright(self.data / row.path)).astype(np.float32)
-            # What is left of a picture without its small dark and bright spots.
-            smooth = cv2.medianBlur(pixels.astype(np.uint8), 31).astype(np.float32)
-            for strength in np.arange(0.95, 0.0, -0.05):
-                mixed = smooth + (pixels - smooth) * np.float32(strength)
-                stored = as_jpeg(Image.fromarray(np.round(mixed).astype(np.uint8)))
-                judged = self.judge.judge(stored)
-                if judged.verdict["decision"] == "undecided" and self.judge.fits(stored, judged, row.label):
-                    note = f"its defect faded to {strength:.0%} of its contrast"
-                    self.take(Sample(f"{row.label}-faded", row, stored, judged, note))
-                    return
-        print("golden samples: no calibration picture is undecided, nor is one whose defect is faded", file=sys.stderr)
+        flawed = [row for row in hard_ones(self.rows) if row.flawed and row.index not in self.taken]
+        faded = (it for row in flawed[:TRIES] for it in self.faded(row))
+        undecided = (it for it in faded if it.judged.verdict["decision"] == "undecided")
+        if found := next(self.agreed(undecided), None):
+            self.take(f"{found.row.label}-faded", found)
+        else:
+            print("golden samples: no picture is undecided, nor is one whose defect is faded", file=sys.stderr)
+
+    def faded(self, row: Row) -> Iterator[Looked]:
+        pixels = np.asarray(upright(self.data / row.path)).astype(np.float32)
+        # What is left of a picture without its small dark and bright spots.
+        smooth = cv2.medianBlur(pixels.astype(np.uint8), 31).astype(np.float32)
+        for strength in np.arange(0.98, 0.0, -0.02):
+            mixed = smooth + (pixels - smooth) * np.float32(strength)
+            stored = as_jpeg(Image.fromarray(np.round(mixed).astype(np.uint8)))
+            yield self.look(row, stored, f"its defect faded to {strength:.0%} of its contrast")
 
 
 def hard_ones(rows: Iterable[Row]) -> list[Row]:
@@ -203,7 +210,7 @@ def choose(judge: Judge, rows: list[Row], data: Path, kept: Mapping[str, int]) -
     for slot in SLOTS:
         choice.taken.discard(kept.get(slot.name))
         if not choice.fill(slot, kept.get(slot.name)):
-            print(f"golden slot {slot.name}: left out, no picture is steady and clear of thresholds", file=sys.stderr)
+            print(f"golden slot {slot.name}: left out, no picture is clear of thresholds", file=sys.stderr)
     choice.add_borderline()
     return choice.samples
 
@@ -213,7 +220,8 @@ def choose_samples(judge: Judge, rows: list[Row], data: Path) -> dict[str, bytes
     choice = Choice(judge, rows, data)
     for slot in SAMPLE_SLOTS:
         choice.fill(slot)
-    return {sample.name: sample.stored for sample in choice.samples if sample.judged.right(sample.row.label)}
+    found = {sample.name: sample.looked for sample in choice.samples}
+    return {name: it.stored for name, it in found.items() if it.judged.right(it.row.label)}
 
 
 def record(folder: Path, samples: list[Sample], kind: str) -> None:
@@ -223,7 +231,7 @@ def record(folder: Path, samples: list[Sample], kind: str) -> None:
         "schema": SCHEMA,
         "recorded_by": f"training/package/golden.py, Pillow {PIL.__version__}, ONNX Runtime {onnxruntime.__version__}",
         # Which row of the calibration split each picture was made of.
-        "sources": {sample.name: sample.row.index for sample in samples},
+        "sources": {sample.name: sample.looked.row.index for sample in samples},
         "samples": [write(folder, sample, kind) for sample in samples],
     }
     (folder / "golden.json").write_text(json.dumps(golden, indent=2) + "\n")
@@ -231,17 +239,18 @@ def record(folder: Path, samples: list[Sample], kind: str) -> None:
 
 def write(folder: Path, sample: Sample, kind: str) -> dict:
     """Writes one sample's files; returns its entry."""
-    suffix = "png" if sample.stored.startswith(b"\x89PNG") else "jpg"
+    looked = sample.looked
+    suffix = "png" if looked.stored.startswith(b"\x89PNG") else "jpg"
     image, tensor = f"{sample.name}.{suffix}", f"{sample.name}.tensor.png"
-    (folder / image).write_bytes(sample.stored)
-    to_input(sample.stored).save(folder / tensor, "PNG")
+    (folder / image).write_bytes(looked.stored)
+    to_input(looked.stored).save(folder / tensor, "PNG")
     return {
         "image": image,
         "tensor": tensor,
-        "truth": sample.row.label,
-        "scores": [round(float(score), 7) for score in sample.judged.scores],
-        "verdict": sample.judged.verdict,
-        "note": f"{kind}; {sample.note}",
+        "truth": looked.row.label,
+        "scores": [round(float(score), 7) for score in looked.judged.scores],
+        "verdict": looked.judged.verdict,
+        "note": f"{kind}; {looked.note}",
     }
 
 

@@ -103,7 +103,7 @@ def fill(part: Path, candidate: str, policy: Policy, kept: dict[str, int], place
     }
     (part / "package.toml").write_text(template("package.toml").substitute(values))
     of_slots = {slot.name: kept[slot.name] for slot in SLOTS if slot.name in kept}
-    judge = Judge.load(part / "model.onnx", policy)
+    judge = Judge.load(part, policy)
     record(part / "golden", choose(judge, read("calibration", places.data), places.data, of_slots), kind)
     card = identity(version_of(candidate), kind, "Provisional: calibrated and measured nowhere yet.")
     (part / "MODEL_CARD.md").write_text(
