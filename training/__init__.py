@@ -14,3 +14,5 @@ PROVISIONAL = WORK / "provisional"
 STAGED = WORK / "staged"
 LABELS = ("good", "particle", "chips_cracks")
 APPROVE = "good"
+# Of every JPEG that is written, but where the quality is what is varied.
+JPEG_QUALITY = 90

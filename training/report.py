@@ -18,12 +18,17 @@ def write_text(path: Path, text: str) -> None:
     unfinished.rename(path)
 
 
+def load_json(path: Path) -> dict | None:
+    """None where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def read_json(path: Path, made_by: str) -> dict:
     """`made_by` is the command that would write the file: what to run where it is not there."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise SystemExit(f"{shown(path)} is not there: run `{made_by}` first") from None
+    value = load_json(path)
+    if value is None:
+        raise SystemExit(f"{shown(path)} is not there: run `{made_by}` first")
+    return value
 
 
 def shown(path: Path) -> str:

@@ -52,11 +52,6 @@ class Row:
         """Of the largest defect; 0 where none is known."""
         return max((defect.extent_px for defect in self.defects), default=0.0)
 
-    def file(self) -> Path:
-        """Where the picture is. Only of splits in JUDGED, and of photographs."""
-        assert self.path is not None, f"{self.split}/{self.index} is not kept as a file"
-        return DATA / self.path
-
 
 def read(split: str, folder: Path = DATA) -> list[Row]:
     with open(folder / f"{split}.jsonl") as lines:

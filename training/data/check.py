@@ -8,7 +8,6 @@ Everything found is named, and written with counts and shares to training/.work/
 """
 
 import hashlib
-import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from training.data.near import MOST_BITS, MOST_LEVELS, Pair, near_pairs
 from training.data.parallel import mapped
 from training.data.sources import SPLITS
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH
+from training.report import load_json, write_json
 from training.rows import CACHED, JUDGED, Row, read
 
 REPORT = WORK / "check.json"
@@ -54,9 +54,9 @@ class Set:
 
 def load(data: Path) -> tuple[Set | None, list[str]]:
     """The set, or None and what is missing of it."""
-    if not (data / "summary.json").exists():
+    stated = load_json(data / "summary.json")
+    if stated is None:
         return None, [f"{data}: there is no whole set here; run python -m training.data.generate"]
-    stated = json.loads((data / "summary.json").read_text())
     needed = [split for split in (*CACHED, *JUDGED) if split != "sizes" or stated["kind"] == "synthetic"]
     missing = [split for split in needed if not (data / f"{split}.jsonl").exists()]
     if missing:
@@ -185,10 +185,7 @@ def checked(data: Path) -> dict:
 
 def main() -> None:
     report = checked(DATA)
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = REPORT.with_suffix(".part")
-    unfinished.write_text(json.dumps(report, indent=2) + "\n")
-    unfinished.rename(REPORT)
+    write_json(REPORT, report)
     for warning in report["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
     for finding in report["findings"]:

@@ -6,13 +6,14 @@ What is rendered is a function of params.yaml and GENERATOR_REVISION: with the
 pinned libraries the same bytes again. Pictures that a network learns from go
 through JPEG and the reference preprocessing once and are kept at input size;
 those that the server will be asked about are kept as files. An interrupted run
-is taken up where it stopped.
+is taken up where it stopped; a split that other parameters, another revision or
+another input size made is rendered anew.
 """
 
 import argparse
 import hashlib
-import json
 import multiprocessing
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -29,10 +30,11 @@ from training import DATA, LABELS, TRAINING
 from training.data.variants import write_robustness
 from training.params import params
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH, input_array
+from training.report import load_json, write_json
 from training.rows import CACHED, JUDGED, Row, read, write
 from training.vial import GENERATOR_REVISION
 from training.vial.defects import DRAWABLE, KINDS, Wanted
-from training.vial.render import render
+from training.vial.render import Picture, render
 from training.vial.scene import Lot, sample_lot
 
 # Keeps the random numbers of the splits apart, and their lots.
@@ -69,11 +71,8 @@ class Task:
         number = int(np.random.default_rng((*self.seed, LOT_STREAM)).integers(LOTS[self.split]))
         return lot_of(self.split, number)
 
-    def render(self, label: str | None = None):
-        """The picture; with another label, the same vial with other defects or none."""
-        if label is None:
-            return render(self.seed, self.lot(), self.label, self.wanted)
-        return render(self.seed, self.lot(), label)
+    def render(self) -> Picture:
+        return render(self.seed, self.lot(), self.label, self.wanted)
 
 
 @cache
@@ -143,8 +142,31 @@ def prepare(task: Task) -> tuple[Row, bytes, np.ndarray | None, np.ndarray | Non
     return row, jpeg, input_array(jpeg) if is_cached else None, mask
 
 
+def made_from(split: str) -> dict:
+    """Everything that the pictures of a split follow from, but the libraries."""
+    settings = params()["data"]
+    return {
+        "generator_revision": GENERATOR_REVISION,
+        "seed": settings["seed"],
+        "pictures": settings[split],
+        "input": [INPUT_HEIGHT, INPUT_WIDTH],
+    }
+
+
+def clear_unless_made_from(wanted: dict, split: str, data: Path) -> None:
+    """Removes a split, or what there is of it, that was made from something else, such as photographs."""
+    statement = data / f"{split}.made_from.json"
+    if load_json(statement) == wanted:
+        return
+    for path in data.glob(f"{split}.*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(data / split, ignore_errors=True)
+    write_json(statement, wanted)
+
+
 def generate(split: str, pool: ProcessPoolExecutor, data: Path = DATA) -> None:
     """Writes one split, chunk by chunk; a chunk that is there is not rendered again."""
+    clear_unless_made_from(made_from(split), split, data)
     if (data / f"{split}.jsonl").exists():
         return
     tasks = tasks_of(split)
@@ -248,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
     if only:
         return
     write_robustness(read("test"), DATA, settings["robustness"]["each"])
-    (DATA / "summary.json").write_text(json.dumps(summary(), indent=2) + "\n")
+    write_json(DATA / "summary.json", summary())
 
 
 if __name__ == "__main__":

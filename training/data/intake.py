@@ -12,7 +12,6 @@ name their files, and only what a network learns from is kept, at input size.
 
 import argparse
 import hashlib
-import json
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -29,6 +28,7 @@ from training.data.sources import SPLITS, Photograph, listed
 from training.data.variants import write_robustness
 from training.params import params
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH, input_array
+from training.report import write_json
 from training.rows import CACHED, Row, read, write
 
 # With fewer of a label a split may get none, or so few that its figures say nothing.
@@ -169,7 +169,7 @@ def write_set(rows: dict[str, list[Row]], data: Path) -> None:
         cache_inputs(rows[split], part / f"{split}.images.npy")
     write_robustness(rows["test"], part, params()["data"]["robustness"]["each"])
     stated = {**summary(part), "kind": "photographs", "generator_revision": None}
-    (part / "summary.json").write_text(json.dumps(stated, indent=2) + "\n")
+    write_json(part / "summary.json", stated)
     # A folder cannot be replaced in one step; what was stays until the new one is in its place.
     before = data.with_name(f"{data.name}.before")
     shutil.rmtree(before, ignore_errors=True)
@@ -181,10 +181,10 @@ def write_set(rows: dict[str, list[Row]], data: Path) -> None:
 
 def cache_inputs(rows: list[Row], target: Path) -> None:
     """The pictures as a network sees them, u8 [N, INPUT_HEIGHT, INPUT_WIDTH, 3]; none of it if it is there."""
-    if target.exists():
+    shape = (len(rows), INPUT_HEIGHT, INPUT_WIDTH, 3)
+    if target.exists() and np.load(target, mmap_mode="r").shape == shape:
         return
     unfinished = target.with_suffix(".part")
-    shape = (len(rows), INPUT_HEIGHT, INPUT_WIDTH, 3)
     images = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
     inputs = mapped(lambda row: input_array(Path(row.path).read_bytes()), rows, target.name)
     for index, image in enumerate(inputs):

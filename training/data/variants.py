@@ -10,13 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from training import DATA
+from training import DATA, JPEG_QUALITY
 from training.data.parallel import mapped
 from training.rows import Row, write
 
 SPLIT = "robustness"
-# Of every picture that is not about quality; the renderer's, too.
-QUALITY = 90
 VARIANTS = [
     # The light, as a share.
     ("brightness", 0.85),
@@ -34,7 +32,7 @@ VARIANTS = [
 
 def changed(pixels: np.ndarray, kind: str, level: float, comment: str = "") -> bytes:
     """A JPEG of the picture (u8 [H, W, 3]), changed in one way."""
-    quality = QUALITY
+    quality = JPEG_QUALITY
     if kind == "brightness":
         pixels = cv2.convertScaleAbs(pixels, alpha=level)
     elif kind == "blur":

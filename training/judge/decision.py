@@ -44,11 +44,6 @@ class Policy:
     def worst_flaw(self, scores: np.ndarray) -> tuple[float, str]:
         return max((float(score), label) for score, label in zip(scores, LABELS, strict=True) if label != APPROVE)
 
-    def margin(self, scores: np.ndarray) -> float:
-        """How far the scores are from the nearest threshold that could change the verdict."""
-        to_approve = abs(float(scores[LABELS.index(APPROVE)]) - self.approve_at)
-        return min(to_approve, abs(self.worst_flaw(scores)[0] - self.reject_at))
-
 
 def logits_of(scores: np.ndarray) -> np.ndarray:
     """The logits that a softmax made these scores of, up to a constant a row."""

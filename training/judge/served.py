@@ -132,8 +132,13 @@ def answer_of(values: dict) -> Answer:
 
 def ask_files(version: Staged, files: list[str]) -> list[Answer]:
     """Raises SystemExit where the binary does not answer about every file."""
-    model = f"{version.name}/{version.version}"
-    command = [binary(), "predict", "--json", "--models", version.repository, model, *files]
+    digest = version.digest
+    return [parsed(line, digest) for line in predict(version.repository, f"{version.name}/{version.version}", files)]
+
+
+def predict(repository: Path, model: str, files: list[str]) -> list[dict]:
+    """What `linesight predict --json` prints about each file; SystemExit where it does not about every one."""
+    command = [binary(), "predict", "--json", "--models", repository, model, *files]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     lines = ran.stdout.splitlines()
     # It exits with 1 where a picture could not be judged, and has a line for that one too.
@@ -142,8 +147,13 @@ def ask_files(version: Staged, files: list[str]) -> list[Answer]:
             f"{binary().name} predict answered about {len(lines)} of {len(files)} files "
             f"and exited with {ran.returncode}:\n{ran.stderr.strip()}"
         )
-    digest = version.digest
-    return [parsed(json.loads(line), digest) for line in lines]
+    return [json.loads(line) for line in lines]
+
+
+def scores_of(line: dict) -> tuple[float, ...] | None:
+    """In the order of LABELS; None for a picture that the binary does not take."""
+    scores = {it["label"]: it["score"] for it in line["items"][0]["scores"]} if "items" in line else {}
+    return tuple(scores[label] for label in LABELS) if scores else None
 
 
 def parsed(line: dict, digest: str) -> Answer:
@@ -153,7 +163,6 @@ def parsed(line: dict, digest: str) -> Answer:
         raise SystemExit(f"the binary served {line['model']['digest']}, not {digest}, which is staged")
     item = line["items"][0]
     verdict, total_ms = item["verdict"], line["timing"]["total_ms"]
-    by_label = {it["label"]: it["score"] for it in item["scores"]}
-    scores = tuple(by_label[label] for label in LABELS) if by_label else None
+    scores = scores_of(line)
     error = None if scores else verdict.get("detail") or verdict["reason"]
     return Answer(line["path"], scores, verdict["decision"], verdict["reason"], error, total_ms)

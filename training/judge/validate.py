@@ -37,20 +37,26 @@ def differences(card: dict, test: dict) -> list[str]:
     ]
 
 
+def expected_digest(card: dict, version: Staged) -> str:
+    """Of the test split that the card was measured on."""
+    split = card["provenance"]["data"]["splits"]["test"]
+    # Version 1 is older than the digests of splits.
+    if not isinstance(split, dict):
+        raise SystemExit(f"{shown(version.folder)}: its card does not say which pictures it was tested on")
+    return split["digest"]
+
+
 def main() -> None:
     name = params()["package"]["name"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("version", nargs="?", default=served_version(name))
     version = Staged(MODELS, name, parser.parse_args().version)
     card = read_json(version.folder / "card.json", "make train")
+    expected = expected_digest(card, version)
     generate(["--only", "test"])
     rows = read("test")
-    expected = card["provenance"]["data"]["splits"]["test"]
-    # Version 1 is older than the digests of splits.
-    if not isinstance(expected, dict):
-        raise SystemExit(f"{shown(version.folder)}: its card does not say which pictures it was tested on")
-    if (digest := digest_of(rows)) != expected["digest"]:
-        raise SystemExit(f"the test split here is {digest}, that of the card {expected['digest']}: other pictures")
+    if (digest := digest_of(rows)) != expected:
+        raise SystemExit(f"the test split here is {digest}, that of the card {expected}: other pictures")
     answers = ask(version, rows, WORK / "validation", "test")
     test = measure_test(list(zip(rows, answers, strict=True)))
     if found := differences(card, test):

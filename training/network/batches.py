@@ -1,9 +1,11 @@
 """What a network is shown: crops and whole pictures, with the lamp and the camera varied.
 
-Which picture a step shows, and how, follows from the seed and the step alone, so
-that a run that was interrupted goes on as if it had not been.
+Which pictures the steps show, and how, follows from the seed, the step, and the
+losses of what was shown before; a run keeps those, so that one that was
+interrupted goes on as if it had not been.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import cv2
@@ -31,13 +33,18 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     masks: np.ndarray | None
+    # Digest of what is learnt from: pictures, labels, size.
+    digest: str = ""
 
     @classmethod
     def load(cls, name: str) -> "Split":
         images = np.load(DATA / f"{name}.images.npy", mmap_mode="r")
-        labels = np.array([LABELS.index(row.label) for row in read(name)])
+        rows = read(name)
+        labels = np.array([LABELS.index(row.label) for row in rows])
         masks = DATA / f"{name}.masks.npy"
-        return cls(images, labels, np.load(masks, mmap_mode="r") if masks.exists() else None)
+        content = repr((images.shape, masks.exists(), [(row.sha256, row.label) for row in rows]))
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return cls(images, labels, np.load(masks, mmap_mode="r") if masks.exists() else None, digest)
 
     def mask(self, index: int) -> np.ndarray:
         """u8 [H, W], 1 where a defect is."""

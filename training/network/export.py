@@ -19,6 +19,7 @@ from training import CANDIDATES
 from training.network.batches import Split
 from training.network.model import NETWORKS, VialNet
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH, normalised
+from training.report import write_json
 
 OPSET = 18
 OUTPUTS = ("logits", "cam", "embedding")
@@ -120,7 +121,7 @@ def main() -> None:
         raise SystemExit(f"{network}: {unfinished.stat().st_size} bytes, more than {SIZE_LIMIT}")
     unfinished.rename(folder / "model.onnx")
     report = {"images": COMPARED, "tolerance": TOLERANCE, "largest_difference": differences}
-    (folder / "parity.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(folder / "parity.json", report)
 
 
 if __name__ == "__main__":

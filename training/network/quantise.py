@@ -25,6 +25,7 @@ from training.network.batches import Split
 from training.network.export import OUTPUTS, session, sign
 from training.network.model import NETWORKS
 from training.preprocess import normalised
+from training.report import write_json
 
 RANGED_ON = 256
 COMPARED = 200
@@ -104,7 +105,7 @@ def main() -> None:
     report = compare(source, unfinished, Split.load("validation"))
     print(json.dumps(report, indent=1))
     shutil.move(unfinished, folder / "model.onnx")
-    (folder / "parity.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(folder / "parity.json", report)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python -m training.network.train NETWORK
 
 Two phases: crops, which are cheap and of which most show a defect, then whole
-pictures as they are served; in both, what proves hard is shown more often. Beside the label of the
-picture each cell of the map is taught from the renderer's masks; with
-photographs, which have none, the label alone teaches, and both phases see whole
-pictures.
+pictures as they are served; in both, what proves hard is shown more often.
+Beside the label of the picture each cell of the map is taught from the
+renderer's masks; with photographs, which have none, the label alone teaches, and
+both phases see whole pictures.
 
 Every few minutes all there is goes to progress.pt; an interrupted run is taken
 up from there and ends with the same weights on the same machine.
@@ -40,31 +40,34 @@ SETTLED_ON = 960
 class Run:
     """Everything that a step changes, and how far it has come."""
 
-    def __init__(self, network: str, settings: dict, n_pictures: int, device: torch.device) -> None:
+    def __init__(self, network: str, settings: dict, train: Split, device: torch.device) -> None:
         torch.manual_seed(settings["seed"])
         self.settings, self.device = settings, device
+        # A run of other pictures, or of other settings, is another run.
+        self.made_of = {"settings": settings, "pictures": train.digest}
         self.model = VialNet(network).to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=settings["weight_decay"])
         self.phase, self.step, self.seconds = 0, 0, 0.0
         # Of each picture, over the times it was shown: what is hard is shown more often.
-        self.losses = torch.ones(n_pictures)
+        self.losses = torch.ones(len(train.labels))
         self.history: list[dict] = []
         self.path = CANDIDATES / network / "progress.pt"
 
     def save(self) -> None:
         unfinished = self.path.with_suffix(".part")
         state = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
-        rest = {name: getattr(self, name) for name in (*PROGRESS, "settings")}
+        rest = {name: getattr(self, name) for name in (*PROGRESS, "made_of")}
         torch.save({**state, **rest}, unfinished)
         unfinished.rename(self.path)
 
     def resume(self) -> None:
-        """Takes up what was saved under the same settings, if anything was."""
+        """Takes up what was saved of the same settings and pictures, if anything was."""
         if not self.path.exists():
             return
-        stored = torch.load(self.path, weights_only=True, map_location=self.device)
-        if stored["settings"] != self.settings or len(stored["losses"]) != len(self.losses):
+        # To the CPU: losses stay there, and what belongs to the device is copied there when it is taken up.
+        stored = torch.load(self.path, weights_only=True, map_location="cpu")
+        if stored.get("made_of") != self.made_of:
             print(f"{self.path.name} is of other settings or pictures: beginning anew")
             return
         for name in ("model", "average", "optimiser"):
@@ -213,7 +216,7 @@ def main() -> None:
     settings = {name: value for name, value in params()["train"].items() if name != "networks"}
     train, validation = Split.load("train"), Split.load("validation")
     (CANDIDATES / network).mkdir(parents=True, exist_ok=True)
-    run = Run(network, settings, len(train.labels), device)
+    run = Run(network, settings, train, device)
     run.resume()
     phases = ("crops", "whole")
     while run.phase < len(phases):

@@ -5,17 +5,14 @@ network is undecided that can move a score by more than the tolerance: such a pi
 server, and is no golden sample. What is asked is the bare model: no golden samples, so no verdicts.
 """
 
-import json
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from training import LABELS, REPOSITORY
 from training.judge.decision import SCORE_TOLERANCE
-from training.judge.served import binary
+from training.judge.served import predict, scores_of
 
 # Of the tolerance: what is left is for other machines.
 AGREEMENT_SHARE = 0.3
@@ -34,21 +31,9 @@ def agreeing(package: Path, pictures: list[bytes], expected: list[np.ndarray]) -
         files = [Path(temporary) / f"{number:03d}" for number in range(len(pictures))]
         for file, picture in zip(files, pictures, strict=True):
             file.write_bytes(picture)
-        scores = asked(version.parent.parent, files)
+        scores = [scores_of(line) for line in predict(version.parent.parent, NAME, [str(it) for it in files])]
     limit = AGREEMENT_SHARE * SCORE_TOLERANCE
-    return [it is not None and bool(np.abs(it - by).max() <= limit) for it, by in zip(scores, expected, strict=True)]
-
-
-def asked(repository: Path, files: list[Path]) -> list[np.ndarray | None]:
-    """Scores in the order of LABELS; None for a picture that the binary does not take."""
-    command = [binary(), "predict", "--json", "--log-level", "off", "--models", repository, NAME, *files]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    lines = [json.loads(line) for line in ran.stdout.splitlines()]
-    if len(lines) != len(files):
-        raise SystemExit(f"{binary().name} predict answered about {len(lines)} of {len(files)}:\n{ran.stderr.strip()}")
-    return [scores_of(line) for line in lines]
-
-
-def scores_of(line: dict) -> np.ndarray | None:
-    scores = {it["label"]: it["score"] for it in line["items"][0]["scores"]} if "items" in line else {}
-    return np.array([scores[label] for label in LABELS]) if scores else None
+    return [
+        it is not None and bool(np.abs(np.array(it) - by).max() <= limit)
+        for it, by in zip(scores, expected, strict=True)
+    ]

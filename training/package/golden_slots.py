@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from training import JPEG_QUALITY
 from training.rows import Row
 
-JPEG_QUALITY = 90
 # What a golden picture may weigh; a larger file is stored at the size of a rendered picture.
 LARGEST_BYTES = 150_000
 PICTURE_SIZE = (512, 1024)

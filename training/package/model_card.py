@@ -2,9 +2,9 @@
 
 from training import LABELS
 from training.judge.bar import DETECTED_FROM_PX
+from training.network.model import CELL
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH
 
-CELL = 32
 NETWORKS = {
     "efficientnet_b0": "EfficientNet-B0, trained from scratch",
     "efficientnet_b0_int8": "EfficientNet-B0, trained from scratch, with weights and activations of 8 bits (static "

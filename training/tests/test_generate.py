@@ -68,9 +68,35 @@ class Rendered(unittest.TestCase):
             self.assertTrue(all((Path(folder) / row.path).is_file() for row in rows))
             self.assertEqual(generate.digest_of(rows), generate.summary(Path(folder))["splits"]["test"]["digest"])
 
+    def test_a_split_that_was_made_from_something_else_is_rendered_anew(self):
+        changes = (
+            self.small(seed=7),
+            self.small(test={**SMALL, "good": 3}),
+            mock.patch.object(generate, "GENERATOR_REVISION", 99),
+            mock.patch.object(generate, "INPUT_WIDTH", 96),
+        )
+        with tempfile.TemporaryDirectory() as folder, self.small():
+            data = Path(folder)
+            for change in changes:
+                generate.generate("test", Here(), data)
+                kept = (data / "test.jsonl").stat().st_mtime_ns
+                generate.generate("test", Here(), data)
+                self.assertEqual((data / "test.jsonl").stat().st_mtime_ns, kept)
+                with change, self.assertRaises(KeyboardInterrupt):
+                    generate.generate("test", self.interrupted(0), data)
+                self.assertFalse((data / "test.jsonl").exists())
+                self.assertEqual(list((data / "test").iterdir()), [])
+
+    def test_photographs_are_not_taken_for_rendered_pictures(self):
+        with tempfile.TemporaryDirectory() as folder, self.small():
+            generate.generate("test", Here(), Path(folder))
+            (Path(folder) / "test.made_from.json").unlink()
+            with self.assertRaises(KeyboardInterrupt):
+                generate.generate("test", self.interrupted(0), Path(folder))
+
     @contextmanager
-    def small(self):
-        data = {**params()["data"], "validation": SMALL, "test": SMALL}
+    def small(self, **changes):
+        data = {**params()["data"], "validation": SMALL, "test": SMALL, **changes}
         with mock.patch.dict(params(), data=data), mock.patch.object(generate, "CHUNK", 2):
             yield
 

@@ -97,7 +97,7 @@ class Sound(Source):
         self.assertIsNone(train[1].lamp)
         images = np.load(self.data / "train.images.npy")
         self.assertEqual(images.shape, (18, INPUT_HEIGHT, INPUT_WIDTH, 3))
-        np.testing.assert_array_equal(images[7], input_array(train[7].file().read_bytes()))
+        np.testing.assert_array_equal(images[7], input_array(Path(train[7].path).read_bytes()))
         summary = json.loads((self.data / "summary.json").read_text())
         self.assertEqual((summary["kind"], summary["generator_revision"]), ("photographs", None))
         self.assertEqual(summary["splits"]["test"]["n"], dict.fromkeys(LABELS, 2))

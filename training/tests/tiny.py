@@ -18,6 +18,7 @@ from training.judge.calibrate import report
 from training.judge.decision import Policy, logits_of
 from training.judge.measure import measure_test
 from training.judge.served import Staged, ask
+from training.network.model import CELL
 from training.package.stage import Places, set_thresholds, stage
 from training.params import params
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH, MEAN, STD
@@ -25,7 +26,6 @@ from training.report import write_json
 from training.rows import Defect, Row, read, write
 
 CANDIDATE = params()["package"]["candidate"]
-CELL = 32
 # Brightness of a vial of each label, and what lies between good and particle.
 LEVELS = {"good": 205, "particle": 130, "chips_cracks": 60}
 BETWEEN = 165

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from training import JPEG_QUALITY
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH
 from training.rows import Defect
 from training.vial.confusers import add_confusers
@@ -19,7 +20,6 @@ from training.vial.defects import Wanted, add_defects
 from training.vial.glass import draw_vial, step
 from training.vial.scene import AXIS, IMAGE_HEIGHT, IMAGE_WIDTH, Lot, Scene, sample_scene
 
-JPEG_QUALITY = 90
 NOISE_TILE = 1400
 NOISE_SEED = 20240
 
