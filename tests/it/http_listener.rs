@@ -12,7 +12,9 @@ use linesight::{
     http::{Drained, Listener, ListenerConfig},
     metrics::Metrics,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+
+const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A listener on a thread of its own, stopped and joined by [`Running::stop`].
 struct Running {
@@ -22,31 +24,41 @@ struct Running {
     thread: std::thread::JoinHandle<Drained>,
     /// Where `/block` meets the test.
     gate: Arc<Barrier>,
+    /// Lets `/held` answer.
+    release: Arc<Notify>,
 }
 
 fn start(config: ListenerConfig) -> Running {
     let metrics = Metrics::new();
     let counted = Arc::clone(&metrics);
     let gate = Arc::new(Barrier::new(2));
-    let held = Arc::clone(&gate);
+    let held_up = Arc::clone(&gate);
+    let release = Arc::new(Notify::new());
+    let released = Arc::clone(&release);
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, address) = std::sync::mpsc::channel();
     let run = async move {
         let anywhere = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(anywhere, config, Some(counted)).await.unwrap();
         tell.send(listener.address()).unwrap();
+        let held = || async move {
+            released.notified().await;
+            "done"
+        };
+        // Longer at work than a connection may be idle.
         let slow = || async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(2 * IDLE_TIMEOUT).await;
             "done"
         };
         // Holds up the whole listener, which runs on one thread, from one meeting to the next.
         let block = move || async move {
-            held.wait();
-            held.wait();
+            held_up.wait();
+            held_up.wait();
             "blocked"
         };
         let router = Router::new()
             .route("/", get(|| async { "hello" }))
+            .route("/held", get(held))
             .route("/slow", get(slow))
             .route("/block", get(block));
         let until_told = async {
@@ -56,7 +68,7 @@ fn start(config: ListenerConfig) -> Running {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let thread = std::thread::spawn(move || runtime.block_on(run));
-    Running { address: address.recv().unwrap(), metrics, stop, thread, gate }
+    Running { address: address.recv().unwrap(), metrics, stop, thread, gate, release }
 }
 
 impl Running {
@@ -147,7 +159,7 @@ fn a_kept_alive_connection_outlives_the_header_timer() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let server = start(ListenerConfig { idle_timeout: Duration::from_millis(100), ..short() });
+    let server = start(ListenerConfig { idle_timeout: IDLE_TIMEOUT, ..short() });
     let mut stream = server.connect();
     exchange(&mut stream, HELLO, "hello");
     assert!(is_closed(&mut stream));
@@ -195,18 +207,18 @@ fn draining_finishes_what_is_in_flight_and_closes_the_rest() {
     let mut idle = server.connect();
     exchange(&mut idle, HELLO, "hello");
     let mut busy = server.connect();
-    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    busy.write_all(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     // An answered request on a later connection shows that the earlier ones were accepted.
     exchange(&mut server.connect(), HELLO, "hello");
-    let address = server.address;
-    let drained = server.stop();
-    assert_eq!(drained, Drained { n_cut: 0 });
+    server.stop.send(()).unwrap();
+    assert!(is_closed(&mut idle));
+    assert!(TcpStream::connect(server.address).is_err(), "nobody listens any more");
+    server.release.notify_one();
+    assert_eq!(server.thread.join().unwrap(), Drained { n_cut: 0 });
     let mut answer = String::new();
     busy.read_to_string(&mut answer).unwrap();
     assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
     assert!(answer.ends_with("done"), "{answer}");
-    assert!(is_closed(&mut idle));
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }
 
 #[test]
@@ -236,7 +248,7 @@ fn who_connected_or_asked_before_the_socket_closed_is_answered() {
 fn what_is_not_done_within_the_grace_is_cut() {
     let server = start(ListenerConfig { grace: Duration::from_millis(20), ..short() });
     let mut busy = server.connect();
-    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    busy.write_all(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     exchange(&mut server.connect(), HELLO, "hello");
     assert_eq!(server.stop(), Drained { n_cut: 1 });
     assert!(is_closed(&mut busy));

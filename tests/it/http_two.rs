@@ -1,6 +1,6 @@
 //! HTTP/2 over real sockets: the timers that hyper leaves to us, and draining.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, http::Request, routing::get};
 use bytes::Bytes;
@@ -9,30 +9,48 @@ use linesight::{
     http::{Listener, ListenerConfig},
     metrics::Metrics,
 };
-use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+};
+
+const IDLE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A listener and one client connection to it, on the test's own runtime.
 struct Pair {
+    address: SocketAddr,
     client: SendRequest<Bytes>,
     /// Ends with the connection.
     connection: JoinHandle<Result<(), h2::Error>>,
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
+    /// Lets `/held` answer.
+    release: Arc<Notify>,
 }
 
 async fn start(config: ListenerConfig, window: u32) -> Pair {
     let metrics = Metrics::new();
     let anywhere = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(anywhere, config, Some(Arc::clone(&metrics))).await.unwrap();
-    let stream = TcpStream::connect(listener.address()).await.unwrap();
-    let router = Router::new().route("/", get(|| async { "hello" })).route(
-        "/slow",
-        get(|| async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            "done"
-        }),
-    );
+    let address = listener.address();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let release = Arc::new(Notify::new());
+    let released = Arc::clone(&release);
+    let held = || async move {
+        released.notified().await;
+        "done"
+    };
+    // Longer at work than a connection may be idle.
+    let slow = || async {
+        tokio::time::sleep(2 * IDLE_TIMEOUT).await;
+        "done"
+    };
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/held", get(held))
+        .route("/slow", get(slow));
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(async move {
         let until_told = async {
@@ -42,7 +60,7 @@ async fn start(config: ListenerConfig, window: u32) -> Pair {
     });
     let mut builder = h2::client::Builder::new();
     let (client, connection) = builder.initial_window_size(window).handshake(stream).await.unwrap();
-    Pair { client, connection: tokio::spawn(connection), metrics, stop, server }
+    Pair { address, client, connection: tokio::spawn(connection), metrics, stop, server, release }
 }
 
 async fn fetch(client: &mut SendRequest<Bytes>, path: &str) -> Result<Bytes, h2::Error> {
@@ -65,9 +83,8 @@ impl Pair {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let idle_timeout = Duration::from_millis(100);
-    let mut pair =
-        start(ListenerConfig { idle_timeout, ..ListenerConfig::default() }, 65_535).await;
+    let config = ListenerConfig { idle_timeout: IDLE_TIMEOUT, ..ListenerConfig::default() };
+    let mut pair = start(config, 65_535).await;
     assert_eq!(fetch(&mut pair.client, "/slow").await.unwrap(), "done");
     let _closed_either_way = (&mut pair.connection).await.unwrap();
     pair.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"idle\"} 1").await;
@@ -77,8 +94,8 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 async fn a_client_that_grants_no_window_is_given_up() {
     let write_timeout = Duration::from_millis(100);
     // The server looks again once per idle period.
-    let idle_timeout = Duration::from_millis(100);
-    let config = ListenerConfig { write_timeout, idle_timeout, ..ListenerConfig::default() };
+    let config =
+        ListenerConfig { write_timeout, idle_timeout: IDLE_TIMEOUT, ..ListenerConfig::default() };
     let mut pair = start(config, 0).await;
     assert!(fetch(&mut pair.client, "/").await.is_err());
     pair.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"write\"} 1").await;
@@ -89,11 +106,13 @@ async fn draining_finishes_the_streams_in_flight() {
     let mut pair = start(ListenerConfig::default(), 65_535).await;
     assert_eq!(fetch(&mut pair.client, "/").await.unwrap(), "hello");
     let mut client = pair.client.clone();
-    let slow = tokio::spawn(async move { fetch(&mut client, "/slow").await });
-    // An answer to a later stream shows that the slow one has begun.
+    let held = tokio::spawn(async move { fetch(&mut client, "/held").await });
+    // An answer to a later stream shows that the held one has begun.
     assert_eq!(fetch(&mut pair.client, "/").await.unwrap(), "hello");
     pair.stop.send(()).unwrap();
-    assert_eq!(slow.await.unwrap().unwrap(), "done");
+    while TcpStream::connect(pair.address).await.is_ok() {}
+    pair.release.notify_one();
+    assert_eq!(held.await.unwrap().unwrap(), "done");
     pair.server.await.unwrap();
     assert!(fetch(&mut pair.client, "/").await.is_err());
 }
