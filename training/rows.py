@@ -8,9 +8,11 @@ from pathlib import Path
 from training import APPROVE, DATA
 
 # Splits a network learns from; their pictures are kept at input size, in <split>.images.npy.
-CACHED = ("train", "validation")
+CACHED = ("train", "hidden", "validation")
 # Splits that are judged through the server; their pictures are kept as files.
 JUDGED = ("calibration", "test", "sizes", "robustness")
+# Splits that there are of rendered pictures only: it must be known where a defect lies, or how large it is.
+RENDERED = ("hidden", "sizes")
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ from training.data.fingerprint import Fingerprints, fingerprint
 from training.data.generate import summary
 from training.data.near import MOST_BITS, MOST_LEVELS, Pair, near_pairs
 from training.data.parallel import mapped
-from training.data.sources import SPLITS
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH
 from training.report import load_json, write_json
-from training.rows import CACHED, JUDGED, Row, read
+from training.rows import CACHED, JUDGED, RENDERED, Row, read
 
 REPORT = WORK / "check.json"
 # Near pairs beyond these are counted and not named: what makes so many has one cause.
@@ -44,6 +43,10 @@ class Set:
     def is_synthetic(self) -> bool:
         return self.stated["kind"] == "synthetic"
 
+    def cached(self) -> list[str]:
+        """The splits of which only inputs are kept."""
+        return [split for split in CACHED if split in self.rows]
+
     def originals(self) -> list[Row]:
         """All but the variants, which are like the pictures of test on purpose."""
         return [row for split, of in self.rows.items() if split != "robustness" for row in of]
@@ -57,7 +60,7 @@ def load(data: Path) -> tuple[Set | None, list[str]]:
     stated = load_json(data / "summary.json")
     if stated is None:
         return None, [f"{data}: there is no whole set here; run python -m training.data.generate"]
-    needed = [split for split in (*CACHED, *JUDGED) if split != "sizes" or stated["kind"] == "synthetic"]
+    needed = [split for split in (*CACHED, *JUDGED) if split not in RENDERED or stated["kind"] == "synthetic"]
     missing = [split for split in needed if not (data / f"{split}.jsonl").exists()]
     if missing:
         return None, [f"{split}: the split is missing; run python -m training.data.generate" for split in missing]
@@ -73,9 +76,9 @@ def counts_differ(found: Set) -> Iterator[str]:
             yield f"{split}: the summary says {stated and stated['n']}, but there are {counted and counted['n']}"
         elif counted["digest"] != stated["digest"]:
             yield f"{split}: the digest of its rows is not that of the summary"
-    arrays = [(split, "images", (INPUT_HEIGHT, INPUT_WIDTH, 3)) for split in CACHED]
+    arrays = [(split, "images", (INPUT_HEIGHT, INPUT_WIDTH, 3)) for split in found.cached()]
     if found.is_synthetic:
-        arrays += [(split, "masks", (INPUT_HEIGHT, INPUT_WIDTH // 8)) for split in CACHED]
+        arrays += [(split, "masks", (INPUT_HEIGHT, INPUT_WIDTH // 8)) for split in found.cached()]
     for split, what, shape in arrays:
         file = found.data / f"{split}.{what}.npy"
         expected = (len(found.rows[split]), *shape)
@@ -113,8 +116,8 @@ def twice(rows: list[Row]) -> Iterator[str]:
 
 def lots_in_two_splits(rows: dict[str, list[Row]]) -> Iterator[str]:
     splits = defaultdict(list)
-    for split in SPLITS:
-        for lot in sorted({row.lot for row in rows[split] if row.lot}):
+    for split, of in rows.items():
+        for lot in sorted({row.lot for row in of if row.lot and split != "robustness"}):
             splits[lot].append(split)
     return (f"lot {lot}: it is in {' and '.join(of)}" for lot, of in splits.items() if len(of) > 1)
 
@@ -124,7 +127,7 @@ def fingerprints_of(found: Set) -> tuple[np.ndarray, list[str]]:
     store = Fingerprints(found.data.parent / "fingerprints.bin")
     files = {row.sha256: found.file(row) for row in found.originals() if row.split not in CACHED}
     unfit = store.add(files.items())
-    for split in CACHED:
+    for split in found.cached():
         images = np.load(found.data / f"{split}.images.npy", mmap_mode="r")
         for row, image in zip(found.rows[split], images, strict=True):
             store.records[row.sha256] = fingerprint(row.sha256, np.asarray(image))

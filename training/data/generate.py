@@ -38,8 +38,8 @@ from training.vial.render import Picture, render
 from training.vial.scene import Lot, sample_lot
 
 # Keeps the random numbers of the splits apart, and their lots.
-STREAMS = {"train": 0, "validation": 1, "calibration": 2, "test": 3, "sizes": 4}
-LOTS = {"train": 300, "validation": 40, "calibration": 60, "test": 40, "sizes": 60}
+STREAMS = {"train": 0, "validation": 1, "calibration": 2, "test": 3, "sizes": 4, "hidden": 5}
+LOTS = {"train": 300, "validation": 40, "calibration": 60, "test": 40, "sizes": 60, "hidden": 80}
 LOT_STREAM = 1000
 # Where a network fails first, and what it is taught most of: a little below the smallest that it must
 # find, up to twice that; cracks and fibres are longer by nature. In px of the picture.
@@ -51,6 +51,8 @@ SMALL = {
     "chip_shoulder": (11.0, 24.0),
     "chip_heel": (11.0, 24.0),
 }
+# Of a crack that lies along a dark line: what is shorter would be lost in it.
+HIDDEN_CRACK = (32.0, 160.0)
 CHUNK = 500
 
 
@@ -68,24 +70,30 @@ class Task:
         return (params()["data"]["seed"], STREAMS[self.split], self.index)
 
     def lot(self) -> Lot:
-        number = int(np.random.default_rng((*self.seed, LOT_STREAM)).integers(LOTS[self.split]))
-        return lot_of(self.split, number)
+        lots = lots_of(self.split)
+        if self.wanted and self.wanted.place == "print":
+            lots = [lot for lot in lots if lot.print_lines]
+        return lots[np.random.default_rng((*self.seed, LOT_STREAM)).integers(len(lots))]
 
     def render(self) -> Picture:
         return render(self.seed, self.lot(), self.label, self.wanted)
 
 
 @cache
-def lot_of(split: str, number: int) -> Lot:
-    stream = STREAMS[split]
-    rng = np.random.default_rng((params()["data"]["seed"], LOT_STREAM, stream, number))
-    return sample_lot(f"L{stream}{number:03d}", rng)
+def lots_of(split: str) -> list[Lot]:
+    stream, seed = STREAMS[split], params()["data"]["seed"]
+    return [
+        sample_lot(f"L{stream}{number:03d}", np.random.default_rng((seed, LOT_STREAM, stream, number)))
+        for number in range(LOTS[split])
+    ]
 
 
 def tasks_of(split: str) -> list[Task]:
     """What a split consists of. Labels are mixed evenly, so that any stretch has them all."""
     if split == "sizes":
         return size_tasks()
+    if split == "hidden":
+        return hidden_tasks()
     counts = params()["data"][split]
     # Each label spread evenly over 0 to 1, then sorted together.
     places = sorted(((n + 0.5) / counts[label], label) for label in LABELS for n in range(counts[label]))
@@ -118,6 +126,14 @@ def size_tasks() -> list[Task]:
             kind = kinds[number % len(kinds)]
             tasks.append(Task("sizes", len(tasks), KINDS[kind].label, Wanted(kind, low, high)))
     return tasks
+
+
+def hidden_tasks() -> list[Task]:
+    """Vials with one crack along the meniscus or across the print, in turn."""
+    counts = params()["data"]["hidden"]
+    places = sorted(((n + 0.5) / count, place) for place, count in counts.items() for n in range(count))
+    wanted = (Wanted("crack", *HIDDEN_CRACK, place) for _, place in places)
+    return [Task("hidden", index, KINDS["crack"].label, it) for index, it in enumerate(wanted)]
 
 
 def prepare(task: Task) -> tuple[Row, bytes, np.ndarray | None, np.ndarray | None]:

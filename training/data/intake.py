@@ -165,7 +165,7 @@ def write_set(rows: dict[str, list[Row]], data: Path) -> None:
     part.mkdir(parents=True, exist_ok=True)
     for split, of in rows.items():
         write(split, of, part)
-    for split in CACHED:
+    for split in rows.keys() & set(CACHED):
         cache_inputs(rows[split], part / f"{split}.images.npy")
     write_robustness(rows["test"], part, params()["data"]["robustness"]["each"])
     stated = {**summary(part), "kind": "photographs", "generator_revision": None}

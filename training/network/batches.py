@@ -6,7 +6,9 @@ interrupted goes on as if it had not been.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -33,22 +35,40 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     masks: np.ndarray | None
-    # Digest of what is learnt from: pictures, labels, size.
-    digest: str = ""
 
     @classmethod
-    def load(cls, name: str) -> "Split":
-        images = np.load(DATA / f"{name}.images.npy", mmap_mode="r")
-        rows = read(name)
-        labels = np.array([LABELS.index(row.label) for row in rows])
-        masks = DATA / f"{name}.masks.npy"
-        content = repr((images.shape, masks.exists(), [(row.sha256, row.label) for row in rows]))
-        digest = hashlib.sha256(content.encode()).hexdigest()
-        return cls(images, labels, np.load(masks, mmap_mode="r") if masks.exists() else None, digest)
+    def load(cls, *names: str) -> "Split":
+        """One split, or several as one; of photographs, those that there are."""
+        there = present(names)
+        labels = np.array([LABELS.index(row.label) for name in there for row in read(name)])
+        images, masks = (joined([DATA / f"{name}.{what}.npy" for name in there]) for what in ("images", "masks"))
+        return cls(images, labels, masks)
 
     def mask(self, index: int) -> np.ndarray:
         """u8 [H, W], 1 where a defect is."""
         return np.unpackbits(self.masks[index], axis=1)
+
+
+def present(names: Iterable[str]) -> list[str]:
+    return [name for name in names if (DATA / f"{name}.jsonl").exists()]
+
+
+def digest_of(names: Iterable[str]) -> str:
+    """Over what can be learnt from these splits: pictures, labels, input size, whether there are masks."""
+    digest = hashlib.sha256(repr((INPUT_HEIGHT, INPUT_WIDTH)).encode())
+    for name in present(names):
+        digest.update(repr((name, (DATA / f"{name}.masks.npy").exists())).encode())
+        for row in read(name):
+            digest.update(f"{row.sha256} {row.label}\n".encode())
+    return digest.hexdigest()
+
+
+def joined(files: list[Path]) -> np.ndarray | None:
+    """Mapped from its file if it is one, else in memory; None where one is missing."""
+    if not all(file.exists() for file in files):
+        return None
+    arrays = [np.load(file, mmap_mode="r") for file in files]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
     python -m training.network.train NETWORK
 
-Two phases: crops, which are cheap and of which most show a defect, then whole
-pictures as they are served; in both, what proves hard is shown more often.
-Beside the label of the picture each cell of the map is taught from the
-renderer's masks; with photographs, which have none, the label alone teaches, and
-both phases see whole pictures.
+In phases: crops, which are cheap and of which most show a defect, then whole
+pictures as they are served; then both once more, with defects that lie hidden
+added. In all of them what proves hard is shown more often. Beside the label of
+the picture each cell of the map is taught from the renderer's masks; with
+photographs, which have none, the label alone teaches, and every phase sees whole
+pictures.
 
 Every few minutes all there is goes to progress.pt; an interrupted run is taken
 up from there and ends with the same weights on the same machine.
@@ -25,7 +26,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from training import CANDIDATES, LABELS
-from training.network.batches import IGNORED, Batch, Split, draw, order
+from training.network.batches import IGNORED, Batch, Split, digest_of, draw, order
 from training.network.model import FLAWS, NETWORKS, VialNet, normalise
 from training.params import params
 
@@ -40,19 +41,23 @@ SETTLED_ON = 960
 class Run:
     """Everything that a step changes, and how far it has come."""
 
-    def __init__(self, network: str, settings: dict, train: Split, device: torch.device) -> None:
+    def __init__(self, network: str, settings: dict, digest: str, device: torch.device) -> None:
         torch.manual_seed(settings["seed"])
         self.settings, self.device = settings, device
         # A run of other pictures, or of other settings, is another run.
-        self.made_of = {"settings": settings, "pictures": train.digest}
+        self.made_of = {"settings": settings, "pictures": digest}
         self.model = VialNet(network).to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=settings["weight_decay"])
         self.phase, self.step, self.seconds = 0, 0, 0.0
         # Of each picture, over the times it was shown: what is hard is shown more often.
-        self.losses = torch.ones(len(train.labels))
+        self.losses = torch.ones(0)
         self.history: list[dict] = []
         self.path = CANDIDATES / network / "progress.pt"
+
+    def meet(self, n_pictures: int) -> None:
+        """From now on so many pictures are shown; those that were not before count as hard."""
+        self.losses = torch.cat([self.losses, torch.ones(n_pictures - len(self.losses))])
 
     def save(self) -> None:
         unfinished = self.path.with_suffix(".part")
@@ -173,8 +178,9 @@ def separation(logits: Tensor, labels: np.ndarray) -> dict:
     }
 
 
-def run_phase(run: Run, name: str, train: Split, validation: Split) -> None:
-    phase = run.settings[name]
+def run_phase(run: Run, phase: dict, train: Split, validation: Split) -> None:
+    name = phase["name"]
+    run.meet(len(train.labels))
     side = phase.get("side") if train.masks is not None else None
     seed = (run.settings["seed"], run.phase)
     bar = tqdm(initial=run.step, total=phase["steps"], desc=name, unit="step", mininterval=10)
@@ -214,13 +220,15 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_flush_denormal(True)
     settings = {name: value for name, value in params()["train"].items() if name != "networks"}
-    train, validation = Split.load("train"), Split.load("validation")
+    validation = Split.load("validation")
+    phases = settings["phases"]
+    splits = dict.fromkeys(split for phase in phases for split in phase["splits"])
     (CANDIDATES / network).mkdir(parents=True, exist_ok=True)
-    run = Run(network, settings, train, device)
+    run = Run(network, settings, digest_of(splits), device)
     run.resume()
-    phases = ("crops", "whole")
     while run.phase < len(phases):
-        run_phase(run, phases[run.phase], train, validation)
+        phase = phases[run.phase]
+        run_phase(run, phase, Split.load(*phase["splits"]), validation)
     recipe = {
         "network": network,
         "from": "scratch",

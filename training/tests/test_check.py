@@ -26,6 +26,7 @@ LABELS_OF = {
     "calibration": ["good", "particle", "chips_cracks"],
     "test": ["good", "particle", "chips_cracks"],
     "sizes": ["particle", "chips_cracks"],
+    "hidden": ["chips_cracks", "chips_cracks"],
 }
 EXTENT_PX = 32.0
 

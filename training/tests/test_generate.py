@@ -45,6 +45,19 @@ class Tasks(unittest.TestCase):
             low, high = DRAWABLE[task.wanted.kind]
             self.assertTrue(low <= task.wanted.low and task.wanted.high <= high)
 
+    def test_cracks_are_hidden_where_they_were_asked_for(self):
+        tasks = generate.tasks_of("hidden")
+        self.assertEqual(Counter(task.wanted.place for task in tasks), params()["data"]["hidden"])
+        for task in tasks[:8]:
+            picture = task.render()
+            vial, (crack,) = picture.scene.vial, picture.defects
+            row = np.linalg.inv(np.vstack([picture.scene.pose.matrix(), (0, 0, 1)])) @ (*crack.centre, 1)
+            if task.wanted.place == "print":
+                self.assertTrue(task.lot().print_lines)
+                self.assertTrue(0 < row[1] - vial.body_top < 90)
+            else:
+                self.assertLess(abs(row[1] - vial.fill_line), vial.meniscus_rise + 30)
+
 
 class Rendered(unittest.TestCase):
     def test_an_interrupted_run_is_taken_up_and_ends_with_the_same_set(self):

@@ -31,6 +31,8 @@ class Wanted:
     kind: str
     low: float
     high: float
+    # Of a crack: "meniscus" or "print", where it is hard to see; None: anywhere.
+    place: str | None = None
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Drawing:
     canvas: Canvas
     scene: Scene
     cover: np.ndarray
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def add_defects(
     canvas: Canvas, scene: Scene, label: str, rng: np.random.Generator, wanted: Wanted | None
 ) -> tuple[list[Defect], np.ndarray]:
     """Draws what makes a vial `label`; returns the defects and their cover on the canvas."""
-    drawing = Drawing(canvas, scene, np.zeros((CANVAS_HEIGHT, CANVAS_WIDTH), np.uint8))
+    place = wanted.place if wanted else None
+    drawing = Drawing(canvas, scene, np.zeros((CANVAS_HEIGHT, CANVAS_WIDTH), np.uint8), place)
     if wanted:
         return [add(drawing, wanted.kind, (wanted.low, wanted.high), rng)], drawing.cover
     defects = []
@@ -206,13 +210,9 @@ def fibre(drawing: Drawing, extent: float, rng: np.random.Generator) -> Shape:
 
 
 def crack(drawing: Drawing, extent: float, rng: np.random.Generator) -> Shape:
-    """A branching line, dark with a bright flank, anywhere on the glass below the crimp."""
+    """A branching line, dark with a bright flank, on the glass below the crimp."""
     vial, scale = drawing.scene.vial, drawing.scene.pose.scale
-    row = rng.uniform(vial.shoulder_top + 20, vial.base - 70)
-    half = drawing.canvas.half_width[int(row)]
-    centre = np.array([AXIS + rng.uniform(-0.7, 0.7) * half, row])
-
-    heading = rng.uniform(0, 2 * np.pi)
+    centre, heading = lie_of_crack(drawing, rng)
     stem = wander(rng, 22, heading, 0.30)
     lines = [stem]
     for _ in range(rng.integers(2, 5)):
@@ -230,6 +230,22 @@ def crack(drawing: Drawing, extent: float, rng: np.random.Generator) -> Shape:
         (stroked(lines, thickness), None, rng.uniform(0.15, 0.45)),
     ]
     return Shape(extent_of(points) * scale, (points.min(0) + points.max(0)) / 2, strokes)
+
+
+def lie_of_crack(drawing: Drawing, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Its centre, and which way it runs: along the meniscus, across the print, or anyhow."""
+    vial = drawing.scene.vial
+    if drawing.place == "meniscus":
+        u = rng.uniform(-0.7, 0.7)
+        row = vial.fill_line - vial.meniscus_rise * u**4 + rng.uniform(-10, 14)
+        heading = rng.uniform(-0.35, 0.35)
+    elif drawing.place == "print":
+        u, row = rng.uniform(-0.5, 0.35), vial.body_top + rng.uniform(15, 75)
+        heading = rng.uniform(0, 2 * np.pi)
+    else:
+        row, u = rng.uniform(vial.shoulder_top + 20, vial.base - 70), rng.uniform(-0.7, 0.7)
+        heading = rng.uniform(0, 2 * np.pi)
+    return np.array([AXIS + u * drawing.canvas.half_width[int(row)], row]), heading
 
 
 def chip(site: str) -> Callable[[Drawing, float, np.random.Generator], Shape]:
