@@ -23,6 +23,7 @@ SYNTHETIC_DATA = (
     "classes: reflections, bubbles at the meniscus, dust on the lens, scratches of the holder, print on the glass.\n\n"
     "- `particle`: dark or light specks or fibres, floating or settled.\n"
     "- `chips_cracks`: cracks, and chips at rim, shoulder or heel.\n\n"
+    "The split `hidden` has cracks where they are hardest to see: along the meniscus and across the print.\n\n"
     "Generator revision {generator_revision}, seed {seed}."
 )
 SHARES = {
@@ -95,7 +96,11 @@ def splits(by_name: dict) -> str:
 
 def training(recipe: dict) -> str:
     device = "a CPU" if recipe["device"] == "cpu" else recipe["device"]
-    return f"About {round(recipe['seconds'] / 60)} minutes on {device}: first crops, then whole pictures."
+    phases = "; ".join(
+        f"{it['name']} ({it['steps']} steps of {it['batch']}, from {' and '.join(it['splits'])})"
+        for it in recipe["phases"]
+    )
+    return f"About {round(recipe['seconds'] / 60)} minutes on {device}, in phases: {phases}."
 
 
 def compared_bar(card: dict, candidate: str) -> list[dict]:

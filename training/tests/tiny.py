@@ -137,7 +137,7 @@ class Pipeline:
         calibration = report(logits_of(scores), truth, params()["decide"])
         self.keep("calibration.json", {"split": "calibration", **calibration})
         set_thresholds(CANDIDATE, Policy(1.0, 0.98, 0.6), self.places)
-        recipe = {"network": CANDIDATE, "seconds": 60, "device": "cpu"}
+        recipe = {"network": CANDIDATE, "seconds": 60, "device": "cpu", "phases": params()["train"]["phases"]}
         torch.save({"recipe": json.dumps(recipe)}, self.places.candidates / CANDIDATE / "checkpoint.pt")
         self.keep("parity.json", {"tolerance": 1e-4})
         self.evaluate()
