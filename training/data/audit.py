@@ -90,6 +90,8 @@ def shares(rows: dict[str, list[Row]]) -> tuple[dict, list[str]]:
     # Of the splits that have every label in their own mix of vials.
     counted = [row for split in ("train", "validation", "calibration", "test") for row in rows.get(split, [])]
     names = sorted({name for row in counted for name in row.confusers})
+    splits = np.array([row.split for row in counted])
+    labels = np.array([row.label for row in counted])
     features = {f"confuser {name}": [name in row.confusers for row in counted] for name in names}
     for field in ("lamp", "vial_size"):
         values = [getattr(row, field) for row in counted]
@@ -99,12 +101,18 @@ def shares(rows: dict[str, list[Row]]) -> tuple[dict, list[str]]:
     report, warnings = {}, []
     for name, present in features.items():
         found = Counter(row.label for row, is_present in zip(counted, present, strict=True) if is_present)
-        chance = chance_of([(found[label], totals[label] - found[label]) for label in LABELS if totals[label]])
+        chance = min(chance_in(np.array(present)[splits == split], labels[splits == split]) for split in set(splits))
         by_label = {label: round(found[label] / totals[label], 4) for label in LABELS if totals[label]}
         report[name] = {"share": by_label, "p": chance}
         if chance < SUSPICIOUS:
             warnings.append(f"{name}: its share differs between labels, by chance with p = {chance:.0e}: {by_label}")
     return report, warnings
+
+
+def chance_in(present: np.ndarray, labels: np.ndarray) -> float:
+    """Within one split: splits differ in their mix of labels, and in their lots."""
+    there = [present[labels == label] for label in LABELS if (labels == label).any()]
+    return chance_of([(int(it.sum()), int((~it).sum())) for it in there])
 
 
 def chance_of(table: list[tuple[int, int]]) -> float:

@@ -62,6 +62,8 @@ def quantise(source: Path, target: Path, split: Split) -> None:
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,
+        # One picture with an outlier would stretch every range, and leave the others few levels.
+        extra_options={"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05},
         nodes_to_exclude=head_nodes(prepared),
     )
     prepared.unlink()

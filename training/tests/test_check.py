@@ -255,6 +255,14 @@ class Confusers(Set):
         self.assertEqual(len(warnings), 1)
         self.assertIn("confuser print: its share differs between labels", warnings[0])
 
+    def test_splits_of_other_mixes_are_no_warning(self):
+        few, many = (self.rows["train"] for _ in range(2))
+        # More print, and more flawed, in one split than in the other; within each they are independent.
+        plain = [replace(row, split="test", confusers=[]) for row in few if not row.flawed for _ in range(40)]
+        printed = [replace(row, confusers=["print"]) for row in many for _ in range(40)]
+        _, warnings = audit.shares({"train": printed, "test": plain})
+        self.assertEqual(warnings, [])
+
 
 class Photographs(Set):
     def setUp(self):

@@ -9,9 +9,10 @@ from unittest import mock
 import numpy as np
 
 from training.data import generate
+from training.data.audit import mask_extent
 from training.params import params
 from training.rows import read
-from training.vial.defects import DRAWABLE
+from training.vial.defects import DRAWABLE, Wanted
 
 SMALL = {"good": 2, "particle": 2, "chips_cracks": 2}
 
@@ -57,6 +58,12 @@ class Tasks(unittest.TestCase):
                 self.assertTrue(0 < row[1] - vial.body_top < 90)
             else:
                 self.assertLess(abs(row[1] - vial.fill_line), vial.meniscus_rise + 30)
+
+    def test_what_the_outline_cut_short_of_the_wanted_size_leaves_no_trace(self):
+        # The first crack of this one ends where the glass does, at 67 of at least 70 px.
+        picture = generate.Task("sizes", 4853, "chips_cracks", Wanted("crack", 70, 140)).render()
+        shown = mask_extent(picture.mask.astype(np.uint8))
+        self.assertAlmostEqual(shown, picture.defects[0].extent_px, delta=10)
 
 
 class Rendered(unittest.TestCase):

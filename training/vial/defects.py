@@ -92,8 +92,9 @@ def add(drawing: Drawing, kind: str, extents: tuple[float, float], rng: np.rando
     """Draws one defect where it shows; raises after TRIES places where it did not."""
     for _ in range(TRIES):
         shape = KINDS[kind].shape(drawing, log_uniform(rng, *extents), rng)
-        contrast = drawn(drawing, shape)
-        if contrast is not None and extents[0] - 1e-6 <= shape.extent_px:
+        # A crack that the outline cut short is none of those wanted: not even to be drawn.
+        contrast = drawn(drawing, shape) if extents[0] - 1e-6 <= shape.extent_px else None
+        if contrast is not None:
             x, y = drawing.scene.pose.matrix() @ (shape.centre[0], shape.centre[1], 1.0)
             centre = (round(float(x), 1), round(float(y), 1))
             return Defect(kind, round(shape.extent_px, 2), round(contrast, 1), centre)
