@@ -16,7 +16,6 @@ FIGURES = (
     "recall",
     "detection",
     "confusion_matrix",
-    "latency",
 )
 # Counts of the case study's own test set: rows are the truth, columns the prediction,
 # good, particle, chips_cracks. For reference: other pictures, so nothing here is better or worse by it.

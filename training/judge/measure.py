@@ -58,7 +58,6 @@ def measure_test(judged: Judged) -> dict:
         "slices": slices(judged),
         "calibration": reliability(scores, np.array([LABELS.index(row.label) for row, _ in scored])),
         "log_odds": odds_histogram(scores, np.array([row.flawed for row, _ in scored])),
-        "latency": latency(judged),
         "false_approvals_listed": listed(judged, lambda row, answer: row.flawed and answer.decision == "approve"),
         "false_rejections_listed": listed(judged, lambda row, answer: not row.flawed and answer.decision == "reject"),
     }
@@ -165,18 +164,6 @@ def odds_histogram(scores: np.ndarray, flawed: np.ndarray) -> dict:
         "edges": ODDS_EDGES.tolist(),
         "good": np.histogram(odds[~flawed], ODDS_EDGES)[0].tolist(),
         "flawed": np.histogram(odds[flawed], ODDS_EDGES)[0].tolist(),
-    }
-
-
-def latency(judged: Judged) -> dict:
-    total = [answer.total_ms for _, answer in judged if answer.total_ms is not None]
-    middle, slow = np.percentile(total, [50, 99])
-    return {
-        "total_ms": {"p50": round(float(middle), 3), "p99": round(float(slow), 3)},
-        "n": len(total),
-        "note": "as the binary reports it: from the picture in memory to the answer, waiting included. "
-        "`linesight predict` has up to two pictures a core in flight, so most of them wait for another one. "
-        "Other work on the machine shows.",
     }
 
 

@@ -33,7 +33,6 @@ class Answer:
     decision: str
     reason: str
     error: str | None
-    total_ms: float | None
 
 
 Judged = list[tuple[Row, Answer]]
@@ -158,11 +157,11 @@ def scores_of(line: dict) -> tuple[float, ...] | None:
 
 def parsed(line: dict, digest: str) -> Answer:
     if "error" in line:
-        return Answer(line["path"], None, "undecided", "request_invalid", line["error"], None)
+        return Answer(line["path"], None, "undecided", "request_invalid", line["error"])
     if line["model"]["digest"] != digest:
         raise SystemExit(f"the binary served {line['model']['digest']}, not {digest}, which is staged")
     item = line["items"][0]
-    verdict, total_ms = item["verdict"], line["timing"]["total_ms"]
+    verdict = item["verdict"]
     scores = scores_of(line)
     error = None if scores else verdict.get("detail") or verdict["reason"]
-    return Answer(line["path"], scores, verdict["decision"], verdict["reason"], error, total_ms)
+    return Answer(line["path"], scores, verdict["decision"], verdict["reason"], error)

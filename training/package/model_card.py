@@ -188,17 +188,14 @@ def comparison(compared: dict | None) -> str:
     if compared is None:
         return "Not measured: the candidates were not set side by side."
     figures = ("false_approvals", "false_rejections", "undecided_good", "good_not_approved", "accuracy")
-    rows = [
-        (name, *(share(it[key]) for key in figures), it["latency"]["total_ms"]["p50"])
-        for name, it in compared["candidates"].items()
-    ]
-    head = ("candidate", *(key.replace("_", " ") for key in figures), "ms in the middle")
+    rows = [(name, *(share(it[key]) for key in figures)) for name, it in compared["candidates"].items()]
+    head = ("candidate", *(key.replace("_", " ") for key in figures))
     incumbent, int8 = (compared["roles"][it] for it in ("incumbent", "int8"))
     met = "meets" if compared["int8_meets_the_bar"] else "does not meet"
     return "\n\n".join(
         [
             f"The candidates on the same pictures, thresholds by the same rule. `{incumbent}` is the network to beat; "
-            f"`{int8}` {met} the bar. Milliseconds are with two pictures a core in flight, so most wait for another.",
+            f"`{int8}` {met} the bar. How fast they are, `make bench` measures.",
             table(head, rows),
             *(
                 f"Likeliest label of `{name}`:\n\n{confusion(it['confusion_matrix']['counts'])}"

@@ -30,9 +30,9 @@ def row(index: int, label: str, extent: float = 0.0, **other: object) -> Row:
 
 def answer(said: str | None) -> Answer:
     if said is None:
-        return Answer("a.jpg", None, "undecided", "image_unreadable", "it is a text", 0.1)
+        return Answer("a.jpg", None, "undecided", "image_unreadable", "it is a text")
     decision = said if said in ("approve", "undecided") else "reject"
-    return Answer("a.jpg", SCORES[said], decision, "ok", None, 12.0)
+    return Answer("a.jpg", SCORES[said], decision, "ok", None)
 
 
 JUDGED = [
