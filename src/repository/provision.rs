@@ -79,8 +79,13 @@ impl Provision {
         };
         for task in &tasks {
             for version in &task.load {
-                self.load_one(&loader, task, *version, &mut snapshot);
+                let started = Instant::now();
+                let serving = load_one(&loader, task, *version, &mut snapshot);
                 self.catalog.publish(snapshot.clone());
+                // Last: whoever reads it finds it true.
+                if let Some(serving) = serving {
+                    log_success(&serving, started);
+                }
             }
         }
         Ok(())
@@ -156,39 +161,39 @@ impl Provision {
             complaints: complaints.iter().map(ToString::to_string).collect(),
         }
     }
+}
 
-    fn load_one(
-        &self,
-        loader: &Loader<'_>,
-        task: &Task<'_>,
-        version: ModelVersion,
-        snapshot: &mut Snapshot,
-    ) {
-        let name = &task.found.name;
-        let started = Instant::now();
-        let result = task.found.versions.get(&version).map(|found| {
-            let wanted = Wanted { name, found, config: &task.config, metrics: &task.metrics };
-            // A panic while loading one version must not keep the others from being loaded.
-            catch_unwind(AssertUnwindSafe(|| loader.load(wanted)))
-                .unwrap_or(Err(LoadError::Panicked))
-        });
-        let Some(entry) = snapshot.models.get_mut(name) else { return };
-        let state = match result {
-            None => VersionState::Failed(format!("version {version} is not there")),
-            Some(Err(error)) => {
-                log_failure(name, version, &error);
-                VersionState::Failed(error.to_string())
-            }
-            Some(Ok(serving)) => {
-                task.metrics.set_load_duration(version, started.elapsed());
-                entry.complaints.extend(slower_than_target(&serving));
-                log_success(&serving, started);
-                VersionState::Serving(Arc::new(serving))
-            }
-        };
-        task.metrics.set_state(version, state.as_str(), &VersionState::NAMES);
-        entry.versions.insert(version, state);
-    }
+/// Loads one version and enters what became of it; the version, if it is to serve.
+fn load_one(
+    loader: &Loader<'_>,
+    task: &Task<'_>,
+    version: ModelVersion,
+    snapshot: &mut Snapshot,
+) -> Option<Arc<ServingModel>> {
+    let name = &task.found.name;
+    let started = Instant::now();
+    let result = task.found.versions.get(&version).map(|found| {
+        let wanted = Wanted { name, found, config: &task.config, metrics: &task.metrics };
+        // A panic while loading one version must not keep the others from being loaded.
+        catch_unwind(AssertUnwindSafe(|| loader.load(wanted))).unwrap_or(Err(LoadError::Panicked))
+    });
+    let entry = snapshot.models.get_mut(name)?;
+    let (state, serving) = match result {
+        None => (VersionState::Failed(format!("version {version} is not there")), None),
+        Some(Err(error)) => {
+            log_failure(name, version, &error);
+            (VersionState::Failed(error.to_string()), None)
+        }
+        Some(Ok(serving)) => {
+            task.metrics.set_load_duration(version, started.elapsed());
+            entry.complaints.extend(slower_than_target(&serving));
+            let serving = Arc::new(serving);
+            (VersionState::Serving(Arc::clone(&serving)), Some(serving))
+        }
+    };
+    task.metrics.set_state(version, state.as_str(), &VersionState::NAMES);
+    entry.versions.insert(version, state);
+    serving
 }
 
 /// What an operator should know of a version that cannot meet its target even when idle.
