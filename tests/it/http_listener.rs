@@ -43,6 +43,9 @@ fn start(config: ListenerConfig) -> Running {
         tell.send(listener.address()).unwrap();
         let held = || async move {
             released.notified().await;
+            // The connection may have been told in the same moment that the server is stopping, and
+            // hears of it once its handler waits.
+            tokio::task::yield_now().await;
             "done"
         };
         // Longer at work than a connection may be idle.
