@@ -10,6 +10,7 @@ use linesight::{
     metrics::Metrics,
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::{Notify, oneshot},
     task::JoinHandle,
@@ -42,15 +43,7 @@ async fn start(config: ListenerConfig, window: u32) -> Pair {
         released.notified().await;
         "done"
     };
-    // Longer at work than a connection may be idle.
-    let slow = || async {
-        tokio::time::sleep(2 * IDLE_TIMEOUT).await;
-        "done"
-    };
-    let router = Router::new()
-        .route("/", get(|| async { "hello" }))
-        .route("/held", get(held))
-        .route("/slow", get(slow));
+    let router = Router::new().route("/", get(|| async { "hello" })).route("/held", get(held));
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(async move {
         let until_told = async {
@@ -85,9 +78,17 @@ impl Pair {
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let config = ListenerConfig { idle_timeout: IDLE_TIMEOUT, ..ListenerConfig::default() };
     let mut pair = start(config, 65_535).await;
-    assert_eq!(fetch(&mut pair.client, "/slow").await.unwrap(), "done");
+    let mut client = pair.client.clone();
+    let busy = tokio::spawn(async move { fetch(&mut client, "/held").await });
+    assert_eq!(fetch(&mut pair.client, "/").await.unwrap(), "hello");
+    // Busy for longer than it takes for a connection that came later to be closed as idle.
+    let mut later = TcpStream::connect(pair.address).await.unwrap();
+    later.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    later.read_to_end(&mut Vec::new()).await.unwrap();
+    pair.release.notify_one();
+    assert_eq!(busy.await.unwrap().unwrap(), "done");
     let _closed_either_way = (&mut pair.connection).await.unwrap();
-    pair.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"idle\"} 1").await;
+    pair.stop_and_assert_counted("linesight_connections_timed_out_total{phase=\"idle\"} 2").await;
 }
 
 #[tokio::test]
