@@ -80,7 +80,7 @@ impl Provision {
         for task in &tasks {
             for version in &task.load {
                 let started = Instant::now();
-                let serving = load_one(&loader, task, *version, &mut snapshot);
+                let serving = load_one(&loader, task, *version, started, &mut snapshot);
                 self.catalog.publish(snapshot.clone());
                 // Last: whoever reads it finds it true.
                 if let Some(serving) = serving {
@@ -168,10 +168,10 @@ fn load_one(
     loader: &Loader<'_>,
     task: &Task<'_>,
     version: ModelVersion,
+    started: Instant,
     snapshot: &mut Snapshot,
 ) -> Option<Arc<ServingModel>> {
     let name = &task.found.name;
-    let started = Instant::now();
     let result = task.found.versions.get(&version).map(|found| {
         let wanted = Wanted { name, found, config: &task.config, metrics: &task.metrics };
         // A panic while loading one version must not keep the others from being loaded.
