@@ -216,6 +216,7 @@ fn limits(config: &Config) -> HttpConfig {
         body_frames: defaults.body_frames.max(small_pieces),
         body_timeout: config.http.body_timeout,
         images: config.http.max_images.get(),
+        pace_retries: config.http.pace_retries,
         ..defaults
     }
 }

@@ -38,7 +38,8 @@ impl Server {
         let args = ["build", "--release", "--locked", "--quiet", "--bin", "linesight"];
         let done = Command::new(cargo).args(args).status().context("cannot run cargo")?;
         ensure!(done.success(), "the server cannot be built");
-        Ok(PathBuf::from("target/release/linesight"))
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        Ok(Path::new(&target).join("release/linesight"))
     }
 
     /// Starts it with default settings on free ports, its log in a file, and waits until it is

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     error::BatchError,
     event::ItemKey,
+    interrupt::Interrupt,
     job::{BatchKey, Content},
     runtime::ModelRuntime,
 };
@@ -16,7 +17,12 @@ pub(super) enum Assignment {
     /// Turn compressed bytes into pixels.
     Decode { item: ItemKey, model: Arc<ModelRuntime>, bytes: bytes::Bytes, pixels: u64 },
     /// Run these together.
-    Run { model: Arc<ModelRuntime>, key: Arc<BatchKey>, items: Vec<RunItem> },
+    Run {
+        model: Arc<ModelRuntime>,
+        key: Arc<BatchKey>,
+        items: Vec<RunItem>,
+        interrupt: Arc<Interrupt>,
+    },
 }
 
 /// An item as a lane holds it.

@@ -7,19 +7,22 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
 use super::{
-    assignment::{Assignment, RunItem, RunResult},
-    error::{BatchError, Refusal, RefusalCause},
-    event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
-    job::{Answer, BatchKey, Content, Input, Job, Request},
+    assignment::{Assignment, RunResult},
+    demand::Demand,
+    error::{BatchError, Refusal},
+    event::{Arrival, Class, ItemKey, ModelKey, ReservationKey},
+    job::{Answer, BatchKey, Bounds, Content, Input, Job, Request},
     runtime::{ModelRuntime, ModelSpec},
     scheduler::Scheduler,
+    state::{LaneId, LaneSlot, State, Todo, refusal},
 };
 use crate::{imaging::Pixels, metrics::Metrics, types::Instant};
 
@@ -28,52 +31,31 @@ use crate::{imaging::Pixels, metrics::Metrics, types::Instant};
 pub(super) struct Core {
     /// Guards the scheduler and the jobs; held for one event, never while decoding or running.
     state: Mutex<State>,
-    /// Wakes the timer when an expiry comes before the one it sleeps for, or when all ends.
+    /// Wakes the timer when something is due before it would look, or when all ends.
     timer: Condvar,
-    metrics: Arc<Metrics>,
-}
-
-#[derive(Debug)]
-struct State {
-    scheduler: Scheduler,
-    jobs: HashMap<ItemKey, Job>,
-    models: HashMap<ModelKey, Arc<ModelRuntime>>,
-    /// One place each: a lane is given work only while idle. Empty once stopping, which ends them.
-    lanes: Vec<SyncSender<Assignment>>,
-    n_lanes: usize,
-    next_item: u64,
-    next_model: u32,
-    /// When the timer will look by itself.
-    timer_wakes: Option<Instant>,
-    stopping: bool,
-}
-
-/// What an event leaves to be done without the lock.
-#[derive(Default)]
-struct Todo {
-    assignments: Vec<(LaneKey, Assignment)>,
-    answers: Vec<(Job, Result<Answer, BatchError>)>,
+    pub(super) n_lanes: usize,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Core {
-    pub(super) fn new(lanes: Vec<SyncSender<Assignment>>, metrics: Arc<Metrics>) -> Self {
-        let scheduler = Scheduler::new(lanes.len());
-        metrics.process.set_lanes(lanes.len(), 0);
+    /// Without lanes yet: `add_lane` adds them.
+    pub(super) fn new(n_lanes: usize, metrics: Arc<Metrics>) -> Self {
         let state = State {
-            scheduler,
+            scheduler: Scheduler::new(n_lanes),
             jobs: HashMap::new(),
             models: HashMap::new(),
-            n_lanes: lanes.len(),
-            lanes,
+            lanes: Vec::with_capacity(n_lanes),
+            abandoned: Vec::new(),
+            demand: Demand::new(Instant::now()),
             next_item: 0,
             next_model: 0,
             timer_wakes: None,
             stopping: false,
         };
-        Self { state: Mutex::new(state), timer: Condvar::new(), metrics }
+        Self { state: Mutex::new(state), timer: Condvar::new(), n_lanes, metrics }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under the lock would be a bug of the state machine, which cannot panic; going on
         // beats refusing every later item.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,8 +65,8 @@ impl Core {
         let mut state = self.lock();
         let key = ModelKey(state.next_model);
         state.next_model += 1;
-        let max_lanes = spec.max_lanes.unwrap_or(state.n_lanes);
-        state.scheduler.add_model(key, spec.batching.max_batch, max_lanes);
+        let max_lanes = spec.max_lanes.unwrap_or(self.n_lanes);
+        state.scheduler.add_model(key, spec.batching.max_batch, max_lanes, spec.terms);
         let model = Arc::new(ModelRuntime::new(key, spec));
         state.models.insert(key, Arc::clone(&model));
         model
@@ -103,9 +85,28 @@ impl Core {
             waiting.iter().filter_map(|it| state.jobs.remove(it)).collect();
     }
 
-    /// Predicted time until a lane turns to an item of this version that arrives now.
-    pub(super) fn predicted_wait(&self, model: ModelKey) -> Duration {
-        self.lock().scheduler.predicted_wait(model, Instant::now())
+    /// Keeps a place for a client's item of which only the head is there.
+    ///
+    /// # Errors
+    /// When its answer would come too late.
+    pub(super) fn reserve(
+        &self,
+        model: &ModelRuntime,
+        bounds: &Bounds,
+    ) -> Result<ReservationKey, Refusal> {
+        let (cost, now) = (model.typical_cost(), Instant::now());
+        let candidate = State::candidate(model, Class::Normal, bounds, cost);
+        let mut state = self.lock();
+        let reserved = state.scheduler.reserve(&candidate, now);
+        reserved.map_err(|rejection| {
+            // What is let in is counted when its items come.
+            state.asked_for(model, cost, now);
+            refusal(rejection, bounds)
+        })
+    }
+
+    pub(super) fn end_reservation(&self, key: ReservationKey) {
+        self.lock().scheduler.end_reservation(key);
     }
 
     /// Queues an item.
@@ -118,8 +119,9 @@ impl Core {
         request: Request,
     ) -> Result<(ItemKey, oneshot::Receiver<Result<Answer, BatchError>>), BatchError> {
         let now = Instant::now();
-        let key = BatchKey::of(&request.input, &request.outputs);
-        let (content, rows, decode) = match request.input {
+        let Request { input, outputs, class, bounds } = request;
+        let key = BatchKey::of(&input, &outputs);
+        let (content, rows, decode) = match input {
             Input::Image { bytes, header } => {
                 let pixels = u64::from(header.width) * u64::from(header.height);
                 (Content::Compressed { bytes, pixels }, 1, Some(model.decode_time(pixels)))
@@ -129,25 +131,18 @@ impl Core {
                 (Content::Tensors(tensors), rows, None)
             }
         };
-        let per_row = model.batching.load().run_time_per_row();
-        let run = per_row.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX));
-        let expires = request.client_deadline.map_or(request.expires, |it| it.min(request.expires));
-
+        let run = model.run_time(rows);
+        let cost = decode.unwrap_or_default() + run;
+        let candidate = State::candidate(model, class, &bounds, cost);
         let mut state = self.lock();
         if state.stopping {
             return Err(BatchError::Stopped);
         }
-        let cost = decode.unwrap_or_default() + run;
-        let wait = state.scheduler.predicted_wait(model.key, now);
-        let done = now + wait + cost;
-        // What finds an idle lane is tried, whatever it is said to cost: the estimate may be wrong,
-        // and only trying can mend it.
-        if !wait.is_zero() && done > expires {
-            let cause =
-                if done > request.expires { RefusalCause::Queue } else { RefusalCause::Deadline };
-            let retry_after = (done - expires).max(SHORTEST_RETRY);
-            return Err(Refusal { cause, retry_after }.into());
+        if class == Class::Normal {
+            state.asked_for(model, cost, now);
         }
+        let judged = state.scheduler.judge(&candidate, now);
+        let predicted = judged.map_err(|it| refusal(it, &bounds))?;
         let item = ItemKey(state.next_item);
         state.next_item += 1;
         let (reply, answer) = oneshot::channel();
@@ -157,6 +152,7 @@ impl Core {
             content,
             rows,
             arrived: now,
+            predicted,
             waits_since: now,
             queue: Duration::ZERO,
             decode: Duration::ZERO,
@@ -166,12 +162,13 @@ impl Core {
         let arrival = Arrival {
             item,
             model: model.key,
+            class,
             batch_key: key,
             rows,
             decode,
             run,
-            aim: request.aim,
-            expires,
+            aim: bounds.aim,
+            expires: bounds.earliest(),
         };
         let actions = state.scheduler.arrive(arrival, now);
         let todo = state.carry_out(actions, now);
@@ -196,14 +193,17 @@ impl Core {
     /// A lane has decoded; answers with its next work, if there is some.
     pub(super) fn decoded(
         &self,
-        lane: LaneKey,
+        lane: LaneId,
         item: ItemKey,
         result: Result<Pixels, BatchError>,
         took: Duration,
     ) -> Option<Assignment> {
         let now = Instant::now();
         let mut state = self.lock();
-        let mut todo = state.expire(now);
+        if !state.is_current(lane) {
+            return None;
+        }
+        let mut todo = state.tick(now);
         let ok = result.is_ok();
         match result {
             Ok(pixels) => {
@@ -218,41 +218,52 @@ impl Core {
                 todo.answers.extend(job.map(|it| (it, Err(error))));
             }
         }
-        let actions = state.scheduler.decoded(lane, ok, now);
+        let actions = state.scheduler.decoded(lane.key, ok, now);
         todo.extend(state.carry_out(actions, now));
         self.finish(state, todo, Some(lane))
     }
 
     /// A lane has run; answers with its next work, if there is some.
-    pub(super) fn ran(&self, lane: LaneKey, results: Vec<RunResult>) -> Option<Assignment> {
+    pub(super) fn ran(&self, lane: LaneId, results: Vec<RunResult>) -> Option<Assignment> {
         let now = Instant::now();
         let mut state = self.lock();
-        let mut todo = state.expire(now);
+        if !state.is_current(lane) {
+            return None;
+        }
+        let mut todo = state.tick(now);
         for RunResult { item, outputs, infer, batch_size } in results {
             // Gone: its caller has left, or has been told that its time was up.
             let Some(job) = state.jobs.remove(&item) else { continue };
-            let (decode, queue) = (job.decode, job.queue);
-            let answer =
-                outputs.map(|outputs| Answer { outputs, decode, queue, infer, batch_size });
+            let Job { decode, queue, predicted, .. } = job;
+            let answer = outputs.map(|outputs| Answer {
+                outputs,
+                decode,
+                queue,
+                infer,
+                batch_size,
+                predicted,
+            });
             todo.answers.push((job, answer));
         }
-        let actions = state.scheduler.ran(lane, now);
+        let actions = state.scheduler.ran(lane.key, now);
         todo.extend(state.carry_out(actions, now));
         self.finish(state, todo, Some(lane))
     }
 
-    /// Body of the timer thread: answers expired items when they expire, whatever the lanes do.
-    pub(super) fn run_timer(&self) {
+    /// Body of the timer thread: answers expired items when they expire, whatever the lanes do, and
+    /// replaces lanes that do not come back.
+    pub(super) fn run_timer(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.stopping {
             let now = Instant::now();
-            let todo = state.expire(now);
-            if !todo.answers.is_empty() {
+            let todo = state.tick(now);
+            if !todo.is_empty() {
                 self.finish(state, todo, None);
                 state = self.lock();
                 continue;
             }
-            state.timer_wakes = state.scheduler.next_expiry();
+            state = self.replace_lost_lanes(state, now);
+            state.timer_wakes = state.scheduler.next_tick();
             state = match state.timer_wakes {
                 None => self.timer.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => {
@@ -264,23 +275,30 @@ impl Core {
         }
     }
 
-    /// Ends the timer and tells whoever waits that the server is stopping.
-    pub(super) fn stop(&self) {
+    /// Ends the timer, the runs under way and the lanes; tells whoever waits that the server stops.
+    /// Answers with the threads of the lanes, but for those given up.
+    pub(super) fn stop(&self) -> Vec<JoinHandle<()>> {
         let mut state = self.lock();
         state.stopping = true;
-        state.lanes.clear();
+        let slots = std::mem::take(&mut state.lanes);
         let told_by_drop = std::mem::take(&mut state.jobs);
         self.timer.notify_all();
         drop(state);
         drop(told_by_drop);
+        let end = |slot: LaneSlot| {
+            slot.interrupt.inspect(|it| it.request());
+            slot.thread
+        };
+        slots.into_iter().map(end).collect()
     }
 
-    /// Items waiting and the longest wait, by version: for the gauges.
+    /// Brings the gauges of queues, lanes and load up to date.
     pub(super) fn refresh_gauges(&self) {
         let now = Instant::now();
-        let state = self.lock();
-        let (idle, busy) = state.scheduler.lanes();
-        self.metrics.process.set_lanes(idle, busy);
+        let mut state = self.lock();
+        let process = &self.metrics.process;
+        process.set_lanes(state.scheduler.lanes());
+        process.set_load(state.demand.cores(now), self.n_lanes);
         let mut oldest: HashMap<ModelKey, Duration> = HashMap::new();
         for job in state.jobs.values().filter(|it| !matches!(it.content, Content::Away)) {
             let age = now.saturating_duration_since(job.arrived);
@@ -292,90 +310,40 @@ impl Core {
             let waiting = state.scheduler.waiting(*key);
             metrics.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
             metrics.queue_oldest.set(oldest.get(key).map_or(0.0, Duration::as_secs_f64));
+            metrics.predicted_wait.set(state.scheduler.predicted_wait(*key, now).as_secs_f64());
         }
     }
 
     /// Sends what an event left to be done, and answers without the lock; `own` is given its work
     /// instead of being sent it.
-    fn finish(
+    pub(super) fn finish(
         &self,
         state: MutexGuard<'_, State>,
         todo: Todo,
-        own: Option<LaneKey>,
+        own: Option<LaneId>,
     ) -> Option<Assignment> {
-        let next = state.scheduler.next_expiry();
-        if next.is_some_and(|next| state.timer_wakes.is_none_or(|wakes| next < wakes)) {
+        let next = state.scheduler.next_tick();
+        let is_sooner = next.is_some_and(|it| state.timer_wakes.is_none_or(|wakes| it < wakes));
+        // The timer replaces lanes: no other thread should wait for a thread to start.
+        if is_sooner || !todo.abandoned.is_empty() {
             self.timer.notify_one();
         }
         let mut mine = None;
         for (lane, assignment) in todo.assignments {
-            if own == Some(lane) {
+            if own.is_some_and(|it| it.key == lane) {
                 mine = Some(assignment);
-            } else if let Some(to) = state.lanes.get(lane.0) {
+            } else if let Some(slot) = state.lanes.get(lane.0) {
                 // Never waits, as the one place of an idle lane is free.
-                let _lane_may_have_stopped = to.try_send(assignment);
+                let _lane_may_have_stopped = slot.work.try_send(assignment);
             }
         }
         drop(state);
+        for interrupt in todo.interrupts {
+            interrupt.request();
+        }
         for (mut job, answer) in todo.answers {
             job.answer(answer);
         }
         mine
-    }
-}
-
-/// A refused caller is asked to stay away at least this long.
-const SHORTEST_RETRY: Duration = Duration::from_millis(100);
-
-impl State {
-    fn expire(&mut self, now: Instant) -> Todo {
-        let actions = self.scheduler.tick(now);
-        self.carry_out(actions, now)
-    }
-
-    /// Turns actions into work: contents leave their jobs for a lane.
-    ///
-    /// Every item of the scheduler has its job, as both are changed under one lock; only `stop`
-    /// takes the jobs away, and then it no longer matters that a lane gets no work.
-    fn carry_out(&mut self, actions: Vec<Action>, now: Instant) -> Todo {
-        let mut todo = Todo::default();
-        for action in actions {
-            match action {
-                Action::Expire { item } => {
-                    let job = self.jobs.remove(&item);
-                    todo.answers.extend(job.map(|it| (it, Err(BatchError::Expired))));
-                }
-                Action::Decode { lane, item } => {
-                    let Some(job) = self.jobs.get_mut(&item) else { continue };
-                    if let Content::Compressed { bytes, pixels } = job.leave(now) {
-                        let model = Arc::clone(&job.model);
-                        let work = Assignment::Decode { item, model, bytes, pixels };
-                        todo.assignments.push((lane, work));
-                    }
-                }
-                Action::Run { lane, items, .. } => {
-                    let Some((model, key)) = items.first().and_then(|it| {
-                        let job = self.jobs.get(it)?;
-                        Some((Arc::clone(&job.model), Arc::clone(&job.key)))
-                    }) else {
-                        continue;
-                    };
-                    let leave = |item: ItemKey| {
-                        let job = self.jobs.get_mut(&item)?;
-                        Some(RunItem { item, rows: job.rows, content: job.leave(now) })
-                    };
-                    let items = items.into_iter().filter_map(leave).collect();
-                    todo.assignments.push((lane, Assignment::Run { model, key, items }));
-                }
-            }
-        }
-        todo
-    }
-}
-
-impl Todo {
-    fn extend(&mut self, other: Self) {
-        self.assignments.extend(other.assignments);
-        self.answers.extend(other.answers);
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::job::BatchKey;
-use crate::types::Instant;
+use crate::{metrics::Closed, types::Instant};
 
 /// Names an item for as long as the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,24 @@ pub struct ModelKey(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneKey(pub usize);
 
+/// Names a place kept for a request whose body is still coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReservationKey {
+    pub(super) until: Instant,
+    pub(super) serial: u64,
+}
+
+/// Whose work an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Class {
+    /// A client's.
+    #[default]
+    Normal,
+    /// The server's own, as its self-checks: served when nothing of a client's waits. No client can
+    /// ask for it.
+    Low,
+}
+
 /// What the scheduler must know of an item to place it.
 #[derive(Debug, Clone)]
 pub struct Arrival {
@@ -24,6 +42,8 @@ pub struct Arrival {
     pub item: ItemKey,
     /// Whose queue it joins.
     pub model: ModelKey,
+    /// Whose work it is.
+    pub class: Class,
     /// Only items of equal keys share a run.
     pub batch_key: Arc<BatchKey>,
     /// Rows of axis 0; at least 1.
@@ -63,6 +83,18 @@ pub enum Action {
         model: ModelKey,
         /// The items, in order of service.
         items: Vec<ItemKey>,
+        /// Why there are no more.
+        closed: Closed,
+    },
+    /// Ask a run to end at once: nobody waits for any of its items, and the time of the last is up.
+    Terminate {
+        /// The lane it is on.
+        lane: LaneKey,
+    },
+    /// Give up a lane that has not come back for twice the limit, and replace it.
+    Abandon {
+        /// The lane.
+        lane: LaneKey,
     },
     /// Tell the caller that its time is up. The item is gone, or will be when its lane is done.
     Expire {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::interrupt::Interrupter;
 use crate::types::{NamedTensor, TensorData};
 
 /// One input of a run, borrowed from the lane's own buffers.
@@ -26,6 +27,11 @@ pub trait Executor {
         inputs: &[Feed<'_>],
         outputs: &[Arc<str>],
     ) -> Result<Vec<NamedTensor>, ExecuteError>;
+
+    /// What ends a run of this executor from another thread; `None` if nothing does.
+    fn interrupter(&self) -> Option<Arc<dyn Interrupter>> {
+        None
+    }
 }
 
 /// Something lanes can open; each opens its own, on first use.

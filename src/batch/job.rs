@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{error::BatchError, runtime::ModelRuntime};
+use super::{error::BatchError, event::Class, runtime::ModelRuntime};
 use crate::{
     imaging::{Header, Pixels},
     types::{DType, Instant, NamedTensor},
@@ -18,12 +18,34 @@ pub struct Request {
     pub input: Input,
     /// The outputs wanted back, by name, in that order.
     pub outputs: Arc<[Arc<str>]>,
-    /// When its answer should be ready; the order of service.
+    /// Whose work it is.
+    pub class: Class,
+    /// Between when and when it is wanted.
+    pub bounds: Bounds,
+}
+
+/// When an answer should be ready, and when it is no longer wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// When it should be ready: the model's target; the order of service.
     pub aim: Instant,
-    /// When its answer is no longer wanted: the model's limit.
+    /// When it is no longer wanted: the model's limit.
     pub expires: Instant,
-    /// The caller's own deadline where it is earlier than `expires`.
+    /// The caller's own deadline.
     pub client_deadline: Option<Instant>,
+}
+
+impl Bounds {
+    /// Only a last moment, as of work that no caller waits for: whoever has a target comes first.
+    #[must_use]
+    pub fn until(last: Instant) -> Self {
+        Self { aim: last, expires: last, client_deadline: None }
+    }
+
+    /// The earlier of the limit and the caller's own deadline.
+    pub(super) fn earliest(&self) -> Instant {
+        self.client_deadline.map_or(self.expires, |it| it.min(self.expires))
+    }
 }
 
 /// What an item brings.
@@ -53,6 +75,8 @@ pub struct Answer {
     pub infer: Duration,
     /// Rows in that run.
     pub batch_size: usize,
+    /// When it was predicted to be ready, as it was let in.
+    pub predicted: Instant,
 }
 
 /// What two items must have in common to share a run: the outputs asked for, and name, type and
@@ -118,6 +142,8 @@ pub(super) struct Job {
     pub(super) rows: usize,
     /// When it joined the queue.
     pub(super) arrived: Instant,
+    /// When its answer was predicted to be ready.
+    pub(super) predicted: Instant,
     /// When it began to wait; moved on when a lane gives it back decoded.
     pub(super) waits_since: Instant,
     pub(super) queue: Duration,

@@ -13,20 +13,23 @@ use super::{
     assignment::{Assignment, RunItem, RunResult},
     core::Core,
     error::BatchError,
-    event::{ItemKey, LaneKey, ModelKey},
+    event::{ItemKey, ModelKey},
     executor::{ExecuteError, Executor},
     gather::{self, Rows},
+    interrupt::Interrupt,
     job::BatchKey,
     runtime::ModelRuntime,
+    state::LaneId,
 };
 use crate::{
     imaging::{Pixels, Workspace},
+    metrics::Closed,
     types::{Instant, NamedTensor},
 };
 
 /// The lane's own state; nothing of it is shared.
 struct Lane {
-    key: LaneKey,
+    id: LaneId,
     core: Arc<Core>,
     workspace: Workspace,
     open: HashMap<ModelKey, Opened>,
@@ -42,8 +45,8 @@ struct Opened {
 }
 
 /// Body of a lane's thread: works until the channel is closed.
-pub(super) fn run(key: LaneKey, core: Arc<Core>, work: &Receiver<Assignment>) {
-    let mut lane = Lane { key, core, workspace: Workspace::new(), open: HashMap::new() };
+pub(super) fn run(id: LaneId, core: Arc<Core>, work: &Receiver<Assignment>) {
+    let mut lane = Lane { id, core, workspace: Workspace::new(), open: HashMap::new() };
     while let Ok(first) = work.recv() {
         let mut next = Some(first);
         while let Some(assignment) = next {
@@ -63,11 +66,11 @@ impl Lane {
                 if decoded.is_ok() {
                     model.learn_decode(pixels, took);
                 }
-                self.core.decoded(self.key, item, decoded, took)
+                self.core.decoded(self.id, item, decoded, took)
             }
-            Assignment::Run { model, key, items } => {
-                let results = self.run_isolated(&model, &key, &items);
-                self.core.ran(self.key, results)
+            Assignment::Run { model, key, items, interrupt } => {
+                let results = self.run_isolated(&model, &key, &items, &interrupt);
+                self.core.ran(self.id, results)
             }
         }
     }
@@ -95,9 +98,12 @@ impl Lane {
         model: &Arc<ModelRuntime>,
         key: &BatchKey,
         items: &[RunItem],
+        interrupt: &Interrupt,
     ) -> Vec<RunResult> {
-        let error = match self.run_together(model, key, items) {
+        let error = match self.run_together(model, key, items, interrupt) {
             Ok(results) => return results,
+            // Everyone has been told, or has gone.
+            Err(_) if interrupt.is_requested() => return Vec::new(),
             Err(error) => error,
         };
         tracing::error!(model = %model.spec.label, items = items.len(), %error, "a run failed");
@@ -111,7 +117,10 @@ impl Lane {
             if !self.core.is_wanted(it.item) {
                 continue;
             }
-            match self.run_together(model, key, std::slice::from_ref(it)) {
+            if let Some(metrics) = &model.spec.metrics {
+                metrics.batch_closed(Closed::Isolated);
+            }
+            match self.run_together(model, key, std::slice::from_ref(it), interrupt) {
                 Ok(alone) => results.extend(alone),
                 Err(error) => {
                     tracing::error!(model = %model.spec.label, %error, "and alone this item failed");
@@ -127,13 +136,19 @@ impl Lane {
         model: &Arc<ModelRuntime>,
         key: &BatchKey,
         items: &[RunItem],
+        interrupt: &Interrupt,
     ) -> Result<Vec<RunResult>, ExecuteError> {
         let started = Instant::now();
+        let is_first = !self.open.contains_key(&model.key);
         let work = || -> Result<Vec<Vec<NamedTensor>>, ExecuteError> {
             let opened = self.opened(model)?;
             let contents: Vec<_> = items.iter().map(|it| &it.content).collect();
             let feeds = gather::feeds(&contents, model.spec.image.as_ref(), &mut opened.rows)?;
-            let outputs = opened.executor.execute(&feeds.borrow(), key.outputs())?;
+            let executor = &mut opened.executor;
+            let interrupter = executor.interrupter();
+            let run = || executor.execute(&feeds.borrow(), key.outputs());
+            let stopped = || ExecuteError("nobody waits for it any more".to_owned());
+            let outputs = interrupt.guard(interrupter, run).ok_or_else(stopped)??;
             let rows: Vec<usize> = items.iter().map(|it| it.rows).collect();
             gather::scatter(outputs, &rows)
         };
@@ -148,6 +163,10 @@ impl Lane {
         let batch_size = items.iter().map(|it| it.rows).sum();
         if let Some(metrics) = &model.spec.metrics {
             metrics.ran(batch_size);
+        }
+        // The first opens the session and pays for its memory.
+        if !is_first {
+            model.learn_run(batch_size, infer);
         }
         let result = |(it, outputs): (&RunItem, _)| RunResult {
             item: it.item,

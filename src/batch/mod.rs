@@ -4,46 +4,52 @@
 //! it is a picture; a free lane gathers it with others where that is proven to be sound, runs them,
 //! and answers. A timer answers it when its limit passes first; dropping the future abandons it.
 //!
-//! `scheduler` decides, purely; `core` is the lock and the channels around it; `lane` does the work.
+//! `scheduler` decides, purely; `core` is the lock and the channels around it, `state` what the lock
+//! guards; `lane` does the work, and `supervise` starts lanes and replaces those that hang.
 //! This module has never heard of HTTP, of models on disk, or of ONNX Runtime: it opens a
 //! [`Program`] and calls an [`Executor`].
 
 mod assignment;
 mod core;
+mod demand;
 mod error;
 mod event;
 mod executor;
 mod gather;
+mod interrupt;
 mod job;
 mod lane;
 mod runtime;
 mod scheduler;
-#[cfg(test)]
-mod scheduler_tests;
+mod state;
+mod supervise;
 
 pub use error::{BatchError, Refusal, RefusalCause};
-pub use event::{Action, Arrival, ItemKey, LaneKey, ModelKey};
+pub use event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey, ReservationKey};
 pub use executor::{ExecuteError, Executor, Feed, Program};
-pub use job::{Answer, Input, Request};
+pub use interrupt::Interrupter;
+pub use job::{Answer, Bounds, Input, Request};
 pub use runtime::{Batching, ImageInput, ModelSpec};
-pub use scheduler::Scheduler;
+pub use scheduler::{Candidate, Rejection, Scheduler, Terms};
 
 use std::{
     io,
     num::NonZeroUsize,
-    sync::{Arc, mpsc::sync_channel},
+    sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
 };
 
-use self::{core::Core, runtime::ModelRuntime};
-use crate::metrics::Metrics;
+use self::{core::Core, runtime::ModelRuntime, state::LaneId};
+use crate::{metrics::Metrics, types::Instant};
+
+/// What a lane is given to come back when the process ends: it was told to end its run.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Owns the lanes and the timer; dropping it stops them and tells whoever waits.
 #[derive(Debug)]
 pub struct Batcher {
     core: Arc<Core>,
-    lanes: Vec<JoinHandle<()>>,
     timer: Option<JoinHandle<()>>,
 }
 
@@ -53,20 +59,14 @@ impl Batcher {
     /// # Errors
     /// When the system gives no more threads.
     pub fn start(n_lanes: NonZeroUsize, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let channels: Vec<_> = (0..n_lanes.get()).map(|_| sync_channel(1)).collect();
-        let senders = channels.iter().map(|(to, _)| to.clone()).collect();
-        let core = Arc::new(Core::new(senders, metrics));
-        let mut lanes = Vec::new();
-        for (at, (_, work)) in channels.into_iter().enumerate() {
-            let core = Arc::clone(&core);
-            let name = format!("lane-{at}");
-            let body = move || lane::run(LaneKey(at), core, &work);
-            lanes.push(std::thread::Builder::new().name(name).spawn(body)?);
+        let core = Arc::new(Core::new(n_lanes.get(), metrics));
+        for lane in 0..n_lanes.get() {
+            core.add_lane(LaneId { key: LaneKey(lane), generation: 0 })?;
         }
         let of_timer = Arc::clone(&core);
         let body = move || of_timer.run_timer();
         let timer = Some(std::thread::Builder::new().name("expiry-timer".to_owned()).spawn(body)?);
-        Ok(Self { core, lanes, timer })
+        Ok(Self { core, timer })
     }
 
     /// Opens the queue of a version. It is closed when the last clone of the handle is dropped.
@@ -79,16 +79,16 @@ impl Batcher {
     /// How many lanes there are.
     #[must_use]
     pub fn n_lanes(&self) -> usize {
-        self.lanes.len()
+        self.core.n_lanes
     }
 
     /// Whether any lane can still work.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.lanes.iter().any(|it| !it.is_finished())
+        self.core.is_alive()
     }
 
-    /// Brings the gauges of queues and lanes up to date.
+    /// Brings the gauges of queues, lanes and load up to date.
     pub fn refresh_gauges(&self) {
         self.core.refresh_gauges();
     }
@@ -96,11 +96,22 @@ impl Batcher {
 
 impl Drop for Batcher {
     fn drop(&mut self) {
-        self.core.stop();
-        for thread in self.lanes.drain(..).chain(self.timer.take()) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the batcher had panicked");
+        let lanes = self.core.stop();
+        if self.timer.take().is_some_and(|it| it.join().is_err()) {
+            tracing::error!("the timer had panicked");
+        }
+        // A run that hangs must not hang the end of the process.
+        let (all_ended, wait) = mpsc::channel();
+        let joiner = std::thread::Builder::new().name("lane-joiner".to_owned()).spawn(move || {
+            for lane in lanes {
+                if lane.join().is_err() {
+                    tracing::error!("a lane had panicked");
+                }
             }
+            let _nobody_waits_any_more = all_ended.send(());
+        });
+        if joiner.is_ok() && wait.recv_timeout(GRACE).is_err() {
+            tracing::error!("a lane did not come back; its run is left to the end of the process");
         }
     }
 }
@@ -135,10 +146,13 @@ impl ModelHandle {
         answer.unwrap_or(Err(BatchError::Stopped))
     }
 
-    /// Predicted time until a lane turns to an item that arrives now; zero if one is idle.
-    #[must_use]
-    pub fn predicted_wait(&self) -> Duration {
-        self.0.core.predicted_wait(self.0.model.key)
+    /// Keeps a place for an item of which only the request's head is there, for 100 ms at most.
+    ///
+    /// # Errors
+    /// When its answer would come too late.
+    pub fn reserve(&self, bounds: &Bounds) -> Result<Reservation, Refusal> {
+        let key = self.0.core.reserve(&self.0.model, bounds)?;
+        Ok(Reservation { of: Arc::clone(&self.0), key })
     }
 
     /// Takes what has been learnt about runs since the version was registered.
@@ -147,10 +161,29 @@ impl ModelHandle {
         self.0.model.batching.store(Arc::new(batching));
     }
 
+    /// Takes note of when an answer was ready that had been predicted for `predicted`.
+    pub fn learn_miss(&self, predicted: Instant, ready: Instant) {
+        self.0.model.learn_miss(ready.saturating_duration_since(predicted));
+    }
+
     /// How runs are filled, and what they cost.
     #[must_use]
     pub fn batching(&self) -> Arc<Batching> {
         self.0.model.batching.load_full()
+    }
+}
+
+/// A place kept for an item that is still coming. Dropping it gives the place up: as the item itself
+/// arrives, or when it never will.
+#[derive(Debug)]
+pub struct Reservation {
+    of: Arc<Registered>,
+    key: ReservationKey,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.of.core.end_reservation(self.key);
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{event::ModelKey, executor::Program};
+use super::{event::ModelKey, executor::Program, scheduler::Terms};
 use crate::{
     imaging::{Limits, Preprocess},
     metrics::VersionMetrics,
@@ -30,6 +30,8 @@ pub struct ModelSpec {
     pub batching: Batching,
     /// Runs at once; `None`: as many as there are lanes.
     pub max_lanes: Option<usize>,
+    /// What its items are held to.
+    pub terms: Terms,
     /// Where its runs are counted.
     pub metrics: Option<Arc<VersionMetrics>>,
 }
@@ -72,6 +74,31 @@ impl Batching {
     }
 }
 
+impl Batching {
+    /// Measured time of a run of so many rows; between two measured sizes on the line through both,
+    /// beyond the largest by the row.
+    #[must_use]
+    pub fn run_time(&self, rows: usize) -> Duration {
+        let at = |(size, took): &(usize, Duration)| (to_f64(*size), took.as_secs_f64());
+        let wanted = to_f64(rows.max(1));
+        let above = self.run_times.iter().map(at).find(|it| it.0 >= wanted);
+        let below = self.run_times.iter().map(at).rfind(|it| it.0 <= wanted);
+        let seconds = match (below, above) {
+            (Some(below), Some(above)) if below.0 < above.0 => {
+                below.1 + (above.1 - below.1) * (wanted - below.0) / (above.0 - below.0)
+            }
+            (_, Some(one)) | (Some(one), None) => one.1 * (wanted / one.0).max(1.0),
+            (None, None) => 0.0,
+        };
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rows of a run, far below 2^52")]
+fn to_f64(rows: usize) -> f64 {
+    rows as f64
+}
+
 /// A version in the scheduler's keeping.
 #[derive(Debug)]
 pub(super) struct ModelRuntime {
@@ -81,6 +108,12 @@ pub(super) struct ModelRuntime {
     pub(super) batching: ArcSwap<Batching>,
     /// Nanoseconds of decoding for a million pixels: a running mean, as it depends on the pictures.
     decode_nanos_per_megapixel: AtomicU64,
+    /// Pixels of the last picture that was decoded; 0 before the first.
+    last_pixels: AtomicU64,
+    /// How long runs take, of what was measured alone: a running mean, as the bits of an `f64`.
+    run_pace: AtomicU64,
+    /// Nanoseconds by which all but a few answers are late at most, of when they were predicted.
+    miss_nanos: AtomicU64,
 }
 
 /// Below this many pixels a picture costs about the same: headers, tables, resizing to the input.
@@ -90,11 +123,92 @@ const FEWEST_PIXELS: u64 = 250_000;
 /// Decoding a megapixel of JPEG took 3.0 ms on one 2026 server core; the start of the running mean.
 const DECODE_NANOS_PER_MEGAPIXEL: u64 = 3_000_000;
 
+/// The share of the newest run in [`ModelRuntime::run_pace`].
+const SHARE_OF_RUN: f64 = 1.0 / 16.0;
+
+/// One answer in so many may be later than the reserve foresees: of what is answered within the
+/// target, half of what one in a hundred would allow.
+const ONE_IN: u64 = 200;
+/// What an answer in time takes off the reserve; one that is late adds `ONE_IN - 1` times as much.
+const MISS_STEP_NANOS: u64 = 20_000;
+/// The least that is taken off a target: a 20th part of it. What the sockets and the client add after the
+/// last byte was sent, and before the first is read, cannot be seen from here.
+const LEAST_RESERVE: u32 = 20;
+/// And the most: half of it.
+const MOST_RESERVE: u32 = 2;
+
 impl ModelRuntime {
     pub(super) fn new(key: ModelKey, spec: ModelSpec) -> Self {
         let batching = ArcSwap::from_pointee(spec.batching.clone());
         let decode_nanos_per_megapixel = AtomicU64::new(DECODE_NANOS_PER_MEGAPIXEL);
-        Self { key, spec, batching, decode_nanos_per_megapixel }
+        Self {
+            key,
+            spec,
+            batching,
+            decode_nanos_per_megapixel,
+            last_pixels: AtomicU64::new(0),
+            run_pace: AtomicU64::new(1.0_f64.to_bits()),
+            miss_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Predicted core time of an item of which nothing is known yet: that of one like the last.
+    pub(super) fn typical_cost(&self) -> Duration {
+        let decode = match self.last_pixels.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            pixels => self.decode_time(pixels),
+        };
+        decode + self.run_time(1)
+    }
+
+    /// Predicted core time of so many rows, each in a run as full as allowed.
+    pub(super) fn run_time(&self, rows: usize) -> Duration {
+        let per_row = self.batching.load().run_time_per_row();
+        per_row.mul_f64(self.run_pace()) * u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+
+    fn run_pace(&self) -> f64 {
+        f64::from_bits(self.run_pace.load(Ordering::Relaxed))
+    }
+
+    /// Learns from a run. Lanes that run beside each other, and beside the sockets, take longer than
+    /// one that was measured alone.
+    pub(super) fn learn_run(&self, rows: usize, took: Duration) {
+        let measured = self.batching.load().run_time(rows);
+        if measured.is_zero() {
+            return;
+        }
+        let (old, seen) = (self.run_pace(), took.as_secs_f64() / measured.as_secs_f64());
+        // One run may have been stopped for seconds, with the whole machine: it says little.
+        let seen = seen.clamp(old / 2.0, old * 2.0);
+        let new = (old + SHARE_OF_RUN * (seen - old)).clamp(0.125, 64.0);
+        // Two lanes may race: losing one of the two samples does no harm.
+        self.run_pace.store(new.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What is set aside of the target for what a prediction misses.
+    pub(super) fn reserve(&self) -> Duration {
+        let Terms { target, reserve, .. } = self.spec.terms;
+        reserve.unwrap_or_else(|| {
+            let learnt = Duration::from_nanos(self.miss_nanos.load(Ordering::Relaxed));
+            (target / LEAST_RESERVE + learnt).min(target / MOST_RESERVE)
+        })
+    }
+
+    /// Moves the quantile of misses: far up where an answer came later than foreseen, a little down
+    /// where it did not, which rests where one in [`ONE_IN`] is later (H. Robbins, S. Monro: A
+    /// Stochastic Approximation Method. Annals of Mathematical Statistics 22(3), 1951).
+    pub(super) fn learn_miss(&self, miss: Duration) {
+        let known = self.miss_nanos.load(Ordering::Relaxed);
+        let seen = u64::try_from(miss.as_nanos()).unwrap_or(u64::MAX);
+        let moved = if seen > known {
+            known.saturating_add((ONE_IN - 1) * MISS_STEP_NANOS).min(seen)
+        } else {
+            known.saturating_sub(MISS_STEP_NANOS)
+        };
+        let most = u64::try_from(self.spec.terms.target.as_nanos()).unwrap_or(u64::MAX);
+        // Two items may race: losing one of the two steps does no harm.
+        self.miss_nanos.store(moved.min(most), Ordering::Relaxed);
     }
 
     /// Predicted time to decode a picture of so many pixels.
@@ -105,6 +219,7 @@ impl ModelRuntime {
 
     /// Learns from a picture that was decoded; an eighth of the new value enters the mean.
     pub(super) fn learn_decode(&self, pixels: u64, took: Duration) {
+        self.last_pixels.store(pixels, Ordering::Relaxed);
         let old = self.decode_nanos_per_megapixel.load(Ordering::Relaxed);
         let seen =
             took.as_nanos().saturating_mul(1_000_000) / u128::from(pixels.max(FEWEST_PIXELS));

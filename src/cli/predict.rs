@@ -128,6 +128,7 @@ async fn ask(predictor: &Predictor, model: &ModelRef, path: &Path) -> anyhow::Re
         arrived: now,
         body_bytes: Some(bytes.len() as u64),
         timeout: None,
+        is_early: false,
     };
     let ticket = predictor.admit(&announced)?;
     let image = Image { bytes: bytes.into(), ..Image::default() };

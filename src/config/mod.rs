@@ -82,6 +82,8 @@ pub struct HttpConfig {
     pub max_bytes_in_flight: u64,
     /// Pixels of one image.
     pub max_pixels: u64,
+    /// Whether a connection that comes back too early has its refusals held.
+    pub pace_retries: bool,
 }
 
 /// The model repository.

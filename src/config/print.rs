@@ -52,6 +52,7 @@ fn value(config: &Config, name: &str) -> String {
         "http.max_images" => http.max_images.to_string(),
         "http.max_bytes_in_flight" => size(http.max_bytes_in_flight),
         "http.max_pixels" => http.max_pixels.to_string(),
+        "http.pace_retries" => quoted(if http.pace_retries { "auto" } else { "off" }),
         "models.path" => quoted(&models.path.to_string_lossy()),
         "models.max_model_bytes" => size(models.max_model_bytes),
         "runtime.library" => match &runtime.library {

@@ -62,6 +62,15 @@ fn http(read: &Reader) -> HttpConfig {
         max_images: read.get("http.max_images", count),
         max_bytes_in_flight: read.get("http.max_bytes_in_flight", positive_size),
         max_pixels: read.get("http.max_pixels", positive),
+        pace_retries: read.get("http.pace_retries", auto_or_off),
+    }
+}
+
+fn auto_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{text:?} is not one of \"auto\", \"off\"")),
     }
 }
 

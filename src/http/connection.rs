@@ -28,6 +28,7 @@ use tower::ServiceExt as _;
 use super::{
     activity::{Activity, Phase, Serving, Timeouts, Writing},
     guarded::Guarded,
+    pacing::Pacing,
 };
 
 /// What all connections of a listener share.
@@ -55,7 +56,8 @@ impl Connections {
     {
         let activity = Activity::new();
         let stream = TokioIo::new(Guarded::new(stream, activity.clone(), self.timeouts));
-        let service = Requests { router: self.router.clone(), activity: activity.clone() };
+        let (router, pacing) = (self.router.clone(), Pacing::default());
+        let service = Requests { router, activity: activity.clone(), pacing };
         let mut connection = std::pin::pin!(self.protocol.serve_connection(stream, service));
         let ended = tokio::select! {
             // First the connection, so that what it can read is a request and no longer idleness.
@@ -133,6 +135,7 @@ fn protocol() -> auto::Builder<TokioExecutor> {
 struct Requests {
     router: Router,
     activity: Activity,
+    pacing: Pacing,
 }
 
 impl Service<Request<Incoming>> for Requests {
@@ -140,7 +143,8 @@ impl Service<Request<Incoming>> for Requests {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.pacing.clone());
         let serving = self.activity.begin();
         let router = self.router.clone();
         Box::pin(async move {

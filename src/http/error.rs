@@ -87,6 +87,12 @@ impl ApiError {
         &self.detail
     }
 
+    /// How long a refused client is asked to stay away.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// A request that was looked at, and none of whose items could be judged.
     #[must_use]
     pub fn from_items(items: &[ItemOutcome]) -> Self {

@@ -19,6 +19,7 @@ mod guarded;
 mod handlers;
 mod listener;
 mod middleware;
+mod pacing;
 #[cfg(test)]
 mod routes_tests;
 mod state;

@@ -27,6 +27,8 @@ pub struct HttpConfig {
     pub discard_bytes: u64,
     /// How long throwing a body away may take.
     pub discard_timeout: Duration,
+    /// Whether a connection that comes back before its `Retry-After` has its refusals held.
+    pub pace_retries: bool,
 }
 
 impl Default for HttpConfig {
@@ -40,6 +42,7 @@ impl Default for HttpConfig {
             images: 64,
             discard_bytes: 1 << 20,
             discard_timeout: Duration::from_secs(1),
+            pace_retries: true,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! a test holds the two equal.
 
 mod buckets;
+mod labels;
 mod model;
 mod process;
 
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-pub use model::{ModelMetrics, Outcome, Stage, Tier, VersionMetrics};
+pub use labels::{Closed, Outcome, Stage, Tier};
+pub use model::{ModelMetrics, VersionMetrics};
 pub use process::ProcessMetrics;
 
 use crate::types::{Budget, ModelName};

@@ -3,91 +3,16 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Registry,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
 use super::{
     buckets,
+    labels::{Closed, Outcome, Stage, Tier},
     process::{add, opts},
 };
 use crate::types::{Budget, Labels, ModelName, ModelVersion, Probabilities, Verdict};
-
-/// What became of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Decided; undecided verdicts included.
-    Ok,
-    /// The client's fault: no image, too large, wrong shape.
-    Invalid,
-    /// Refused for load.
-    Shed,
-    /// Its deadline passed.
-    Expired,
-    /// The caller went away.
-    Cancelled,
-    /// The model or the server failed.
-    Failed,
-}
-
-impl Outcome {
-    /// Every outcome.
-    pub const ALL: [Self; 6] =
-        [Self::Ok, Self::Invalid, Self::Shed, Self::Expired, Self::Cancelled, Self::Failed];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Invalid => "invalid",
-            Self::Shed => "shed",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A part of the way of an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Reading the body.
-    Read,
-    /// Waiting for a lane.
-    Queue,
-    /// Bytes to resized pixels.
-    Decode,
-    /// The batch's run.
-    Infer,
-    /// Logits to verdict.
-    Decide,
-    /// Building the answer.
-    Write,
-}
-
-impl Stage {
-    const ALL: [Self; 6] =
-        [Self::Read, Self::Queue, Self::Decode, Self::Infer, Self::Decide, Self::Write];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Queue => "queue",
-            Self::Decode => "decode",
-            Self::Infer => "infer",
-            Self::Decide => "decide",
-            Self::Write => "write",
-        }
-    }
-}
-
-/// Which of the two numbers of a budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// *Should*.
-    Target,
-    /// *Must*.
-    Limit,
-}
 
 /// The families that all models share; each is a handle, so a clone is a reference.
 #[derive(Debug, Clone)]
@@ -98,8 +23,11 @@ pub(super) struct Families {
     budget_items: IntCounterVec,
     shed: IntCounterVec,
     batch_size: HistogramVec,
+    batches: IntCounterVec,
     queue_depth: IntGaugeVec,
     queue_oldest: GaugeVec,
+    predicted_wait: GaugeVec,
+    demand: CounterVec,
     predictions: IntCounterVec,
     score: HistogramVec,
     verdicts: IntCounterVec,
@@ -147,6 +75,26 @@ impl Families {
                 "Rows per run.",
                 buckets::BATCH,
                 &["model", "version"],
+            ),
+            batches: counter(
+                "batches_total",
+                "Runs by why they had no more rows.",
+                &["model", "version", "reason"],
+            ),
+            predicted_wait: gauge(
+                "predicted_wait_seconds",
+                "Predicted wait of an item that would arrive now.",
+                &["model", "version"],
+            ),
+            demand: add(
+                registry,
+                CounterVec::new(
+                    opts(
+                        "demand_seconds_total",
+                        "Predicted core-seconds of all items that arrived, refused ones included.",
+                    ),
+                    &["model", "version"],
+                ),
             ),
             queue_depth: int_gauge("queue_depth", "Items waiting.", &["model", "version"]),
             queue_oldest: gauge(
@@ -283,6 +231,12 @@ pub struct VersionMetrics {
     score: Vec<Histogram>,
     verdicts: IntCounterVec,
     batch_size: Histogram,
+    /// By [`Closed`], in its order.
+    batches: Vec<IntCounter>,
+    /// Predicted wait of an item that would arrive now, in seconds.
+    pub predicted_wait: Gauge,
+    /// Predicted core-seconds of all items that arrived.
+    pub demand: Counter,
     /// Items waiting.
     pub queue_depth: IntGauge,
     /// Age of the item that has waited longest.
@@ -324,6 +278,11 @@ impl VersionMetrics {
                 .collect(),
             verdicts: families.verdicts.clone(),
             batch_size: families.batch_size.with_label_values(&pair),
+            batches: Closed::ALL
+                .map(|it| families.batches.with_label_values(&[model, &version, it.as_str()]))
+                .into(),
+            predicted_wait: families.predicted_wait.with_label_values(&pair),
+            demand: families.demand.with_label_values(&pair),
             queue_depth: families.queue_depth.with_label_values(&pair),
             queue_oldest: families.queue_oldest.with_label_values(&pair),
             model: of.name.clone(),
@@ -350,6 +309,11 @@ impl VersionMetrics {
     /// Records a run of so many rows.
     pub fn ran(&self, rows: usize) {
         self.batch_size.observe(f64::from(u32::try_from(rows).unwrap_or(u32::MAX)));
+    }
+
+    /// Counts a run by why it had no more rows.
+    pub fn batch_closed(&self, closed: Closed) {
+        self.batches[closed as usize].inc();
     }
 
     /// Records how long one stage took.

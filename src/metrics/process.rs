@@ -22,7 +22,10 @@ pub struct ProcessMetrics {
     pub handler_panics: IntCounter,
     /// `bytes_in_flight`: request bytes held.
     pub bytes_in_flight: IntGauge,
+    /// `lanes_abandoned_total`: lanes that did not come back.
+    pub lanes_abandoned: IntCounter,
     capacity_cores: Gauge,
+    load_ratio: Gauge,
     lanes: IntGaugeVec,
     build_info: IntGaugeVec,
     onnxruntime_info: IntGaugeVec,
@@ -46,6 +49,7 @@ pub(super) fn opts(name: &str, help: &str) -> Opts {
 }
 
 impl ProcessMetrics {
+    #[expect(clippy::too_many_lines, reason = "a table: name, help and labels of each metric")]
     pub(super) fn register(registry: &Registry) -> Self {
         // Fails only when /proc cannot be read; then those few metrics are missing, nothing else.
         let _unavailable = registry.register(Box::new(ProcessCollector::for_self()));
@@ -94,6 +98,20 @@ impl ProcessMetrics {
                 registry,
                 IntGauge::with_opts(opts("bytes_in_flight", "Request bytes held in memory.")),
             ),
+            lanes_abandoned: add(
+                registry,
+                IntCounter::with_opts(opts(
+                    "lanes_abandoned_total",
+                    "Lanes that did not come back from a run and were replaced.",
+                )),
+            ),
+            load_ratio: add(
+                registry,
+                Gauge::with_opts(opts(
+                    "load_ratio",
+                    "Demand over capacity, the average of 10 s; above 1 work is refused.",
+                )),
+            ),
             capacity_cores: add(
                 registry,
                 Gauge::with_opts(opts("capacity_cores", "Core tokens the scheduler hands out.")),
@@ -126,9 +144,15 @@ impl ProcessMetrics {
         self.capacity_cores.set(f64::from(cores));
     }
 
-    /// States how many lanes are in each state.
-    pub fn set_lanes(&self, idle: usize, busy: usize) {
-        for (state, n) in [("idle", idle), ("busy", busy)] {
+    /// States how much is asked for of how many cores.
+    pub fn set_load(&self, asked_cores: f64, n_cores: usize) {
+        let n_cores = f64::from(u32::try_from(n_cores).unwrap_or(u32::MAX));
+        self.load_ratio.set(asked_cores / n_cores);
+    }
+
+    /// States how many lanes are idle, busy and lost.
+    pub fn set_lanes(&self, [idle, busy, lost]: [usize; 3]) {
+        for (state, n) in [("idle", idle), ("busy", busy), ("lost", lost)] {
             self.lanes.with_label_values(&[state]).set(i64::try_from(n).unwrap_or(i64::MAX));
         }
     }

@@ -3,18 +3,44 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use ort::{
-    session::SessionInputValue,
+    session::{RunOptions, SessionInputValue},
     value::{DynValue, TensorElementType, TensorRef},
 };
 
 use super::shared_session::SharedSession;
 use crate::{
-    batch::{ExecuteError, Executor, Feed},
+    batch::{ExecuteError, Executor, Feed, Interrupter},
     types::{DType, NamedTensor, Tensor, TensorData},
 };
 
 /// An open session. It computes on the thread that calls it.
-pub struct OrtExecutor(SharedSession);
+pub struct OrtExecutor {
+    session: SharedSession,
+    options: Arc<Options>,
+}
+
+/// The options of every run of one session, by which a run can be ended.
+struct Options(RunOptions);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Options")
+    }
+}
+
+impl Interrupter for Options {
+    fn reset(&self) {
+        if let Err(error) = self.0.unterminate() {
+            tracing::error!(%error, "a run that was ended may end the next");
+        }
+    }
+
+    fn interrupt(&self) {
+        if let Err(error) = self.0.terminate() {
+            tracing::error!(%error, "a run cannot be ended");
+        }
+    }
+}
 
 impl fmt::Debug for OrtExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,8 +49,8 @@ impl fmt::Debug for OrtExecutor {
 }
 
 impl OrtExecutor {
-    pub(super) fn new(session: SharedSession) -> Self {
-        Self(session)
+    pub(super) fn new(session: SharedSession) -> ort::Result<Self> {
+        Ok(Self { session, options: Arc::new(Options(RunOptions::new()?)) })
     }
 }
 
@@ -39,8 +65,9 @@ impl Executor for OrtExecutor {
             .map(|it| Ok((Cow::Borrowed(it.name), value_of(it)?)))
             .collect::<Result<Vec<_>, ort::Error>>()
             .map_err(|it| in_words(&it))?;
-        self.0.with_dependent_mut(|_, session| {
-            let values = session.run(feeds).map_err(|it| in_words(&it))?;
+        let options = &self.options.0;
+        self.session.with_dependent_mut(|_, session| {
+            let values = session.run_with_options(feeds, options).map_err(|it| in_words(&it))?;
             let output = |name: &Arc<str>| {
                 let missing = || ExecuteError(format!("there is no output named {name}"));
                 let value = values.get(&**name).ok_or_else(missing)?;
@@ -48,6 +75,10 @@ impl Executor for OrtExecutor {
             };
             outputs.iter().map(output).collect()
         })
+    }
+
+    fn interrupter(&self) -> Option<Arc<dyn Interrupter>> {
+        Some(Arc::<Options>::clone(&self.options))
     }
 }
 

@@ -125,7 +125,7 @@ impl Graph {
         let session = SharedSession::try_new(Arc::clone(&self.bytes), |bytes| {
             builder.commit_from_memory_directly(bytes).map_err(|it| OnnxError::open(&it))
         })?;
-        Ok(OrtExecutor::new(session))
+        OrtExecutor::new(session).map_err(|it| OnnxError::open(&it))
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Announced {
     pub body_bytes: Option<u64>,
     /// The client's own deadline, counted from `arrived`.
     pub timeout: Option<Duration>,
+    /// Whether its client was told to come later.
+    pub is_early: bool,
 }
 
 /// One picture, still compressed.

@@ -18,7 +18,7 @@ pub use input::{Announced, Image, Input};
 pub use outcome::{ItemOutcome, ItemTiming, Judged, Outcome};
 pub use ticket::Ticket;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
@@ -27,7 +27,7 @@ use self::{
     ticket::ByteBudget,
 };
 use crate::{
-    batch::Batcher,
+    batch::{Batcher, Bounds},
     imaging::Limits,
     metrics::{Metrics, Stage},
     repository::{Catalog, ServingModel, Snapshot, Unresolved},
@@ -78,18 +78,22 @@ impl Predictor {
             return Err(PredictError::NoPreprocessing { model: wanted.clone() });
         }
         let client_deadline = announced.timeout.and_then(|it| announced.arrived.checked_add(it));
-        let ticket = self.queue_is_short_enough(&model, client_deadline).and_then(|()| {
-            let bytes = announced.body_bytes.unwrap_or(0);
-            Ticket::issue(
-                Arc::clone(&model),
-                announced.arrived,
-                client_deadline,
-                &self.bytes,
-                bytes,
-            )
+        let (now, budget) = (Instant::now(), model.budget);
+        // As if the body were there: what is missing of it comes while others are served.
+        let bounds =
+            Bounds { aim: now + budget.target, expires: now + budget.limit, client_deadline };
+        let place = self.bytes.has_room(announced.body_bytes.unwrap_or(0));
+        let place = place.and_then(|()| model.lanes.reserve(&bounds));
+        let ticket = place.map(|place| Ticket {
+            model: Arc::clone(&model),
+            arrived: announced.arrived,
+            client_deadline,
+            place: Some(place),
+            bytes: ByteBudget::share(&self.bytes),
         });
         ticket.map_err(|refusal| {
-            ticket::count_refusal(&model, &refusal);
+            let reason = if announced.is_early { PACED } else { refusal.cause.as_str() };
+            ticket::count_refusal(&model, reason);
             refusal.into()
         })
     }
@@ -98,7 +102,8 @@ impl Predictor {
     ///
     /// # Errors
     /// Why the request was not looked at; what happened to single items stands in the outcome.
-    pub async fn predict(&self, ticket: Ticket, input: Input) -> Result<Outcome, PredictError> {
+    pub async fn predict(&self, mut ticket: Ticket, input: Input) -> Result<Outcome, PredictError> {
+        ticket.give_up_place();
         let outputs = wanted_outputs(&ticket.model, &input.outputs)?;
         let asked = self.asked(&ticket, &input, &outputs, false);
         let items = join_all(input.images.into_iter().map(|it| item::judge(asked, it))).await;
@@ -109,7 +114,8 @@ impl Predictor {
     ///
     /// # Errors
     /// Why the request was not looked at.
-    pub async fn inspect(&self, ticket: Ticket, input: Input) -> Result<Outcome, PredictError> {
+    pub async fn inspect(&self, mut ticket: Ticket, input: Input) -> Result<Outcome, PredictError> {
+        ticket.give_up_place();
         let model = &ticket.model;
         let Some(declared) = &model.manifest.views else {
             return Err(PredictError::NoItem { model: model.reference() });
@@ -159,28 +165,10 @@ impl Predictor {
     ) -> Asked<'a> {
         Asked { ticket, limits: &self.images, outputs, complete: input.complete, is_view }
     }
-
-    /// Refuses what would be answered after the limit, or after the client has stopped waiting.
-    fn queue_is_short_enough(
-        &self,
-        model: &ServingModel,
-        client_deadline: Option<Instant>,
-    ) -> Result<(), Refusal> {
-        let wait = model.lanes.predicted_wait();
-        let limit = model.budget.limit;
-        let own = client_deadline.map(|it| it.saturating_duration_since(Instant::now()));
-        let (cause, allowed) = match own {
-            Some(own) if own < limit => (RefusalCause::Deadline, own),
-            Some(_) | None => (RefusalCause::Queue, limit),
-        };
-        match wait.checked_sub(allowed) {
-            Some(excess) if !excess.is_zero() => {
-                Err(Refusal { cause, retry_after: excess.max(Duration::from_millis(100)) })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
 }
+
+/// The label of `shed_total` for what is refused at the head of a client that came too early.
+const PACED: &str = "paced";
 
 fn unresolved(wanted: &ModelRef, why: Unresolved) -> PredictError {
     let (name, model) = (wanted.name.clone(), wanted.clone());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    batch::{Refusal, RefusalCause},
+    batch::{Refusal, RefusalCause, Reservation},
     metrics::{self, Metrics},
     repository::ServingModel,
     types::{Instant, Reason, Verdict},
@@ -33,8 +33,14 @@ impl ByteBudget {
         used.checked_add(n_bytes).filter(|it| *it <= self.limit)
     }
 
-    fn has_room(&self, n_bytes: u64) -> Result<(), Refusal> {
+    /// Whether so many bytes more would be let in now.
+    pub(super) fn has_room(&self, n_bytes: u64) -> Result<(), Refusal> {
         self.with(self.used.load(Ordering::Relaxed), n_bytes).map(|_| ()).ok_or(TOO_MANY_BYTES)
+    }
+
+    /// Nothing yet of it, for one request.
+    pub(super) fn share(budget: &Arc<Self>) -> HeldBytes {
+        HeldBytes { of: Arc::clone(budget), held: 0 }
     }
 
     fn take(&self, n_bytes: u64) -> Result<(), Refusal> {
@@ -60,28 +66,37 @@ fn signed(n_bytes: u64) -> i64 {
     i64::try_from(n_bytes).unwrap_or(i64::MAX)
 }
 
-/// Leave to read the body of one request; dropping it gives its bytes back.
+/// The bytes that one request holds; dropping it gives them back.
+///
+/// They are set aside as they come: an announcement costs a client nothing, and a few could take all
+/// the room for nothing.
+#[derive(Debug)]
+pub(super) struct HeldBytes {
+    of: Arc<ByteBudget>,
+    held: u64,
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.of.give_back(self.held);
+    }
+}
+
+/// Leave to read the body of one request; dropping it gives up its place and its bytes.
 #[derive(Debug)]
 pub struct Ticket {
     pub(super) model: Arc<ServingModel>,
     pub(super) arrived: Instant,
     pub(super) client_deadline: Option<Instant>,
-    bytes: Arc<ByteBudget>,
-    held: u64,
+    /// Until its items ask for their own.
+    pub(super) place: Option<Reservation>,
+    pub(super) bytes: HeldBytes,
 }
 
 impl Ticket {
-    /// Refuses where there is no room for the announced bytes now. They are set aside as they come:
-    /// an announcement costs a client nothing, and a few could take all the room for nothing.
-    pub(super) fn issue(
-        model: Arc<ServingModel>,
-        arrived: Instant,
-        client_deadline: Option<Instant>,
-        bytes: &Arc<ByteBudget>,
-        announced: u64,
-    ) -> Result<Self, Refusal> {
-        bytes.has_room(announced)?;
-        Ok(Self { model, arrived, client_deadline, bytes: Arc::clone(bytes), held: 0 })
+    /// The items are here, and ask for themselves.
+    pub(super) fn give_up_place(&mut self) {
+        self.place = None;
     }
 
     /// The version that will answer.
@@ -101,22 +116,19 @@ impl Ticket {
     /// # Errors
     /// When too many request bytes are in flight.
     pub fn grow(&mut self, n_bytes: u64) -> Result<(), Refusal> {
-        self.bytes.take(n_bytes).inspect_err(|it| count_refusal(&self.model, it))?;
-        self.held += n_bytes;
+        self.bytes
+            .of
+            .take(n_bytes)
+            .inspect_err(|it| count_refusal(&self.model, it.cause.as_str()))?;
+        self.bytes.held += n_bytes;
         Ok(())
     }
 }
 
 /// Counts a request refused before its items are known as one item.
-pub(super) fn count_refusal(model: &ServingModel, refusal: &Refusal) {
-    model.model_metrics.shed(refusal.cause.as_str());
+pub(super) fn count_refusal(model: &ServingModel, reason: &'static str) {
+    model.model_metrics.shed(reason);
     model.metrics.answered(metrics::Outcome::Shed, Duration::ZERO, model.budget);
     let verdict = Verdict::undecided(Reason::Overloaded, None);
     model.metrics.judged(None, Some(&verdict));
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.bytes.give_back(self.held);
-    }
 }

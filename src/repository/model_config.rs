@@ -15,7 +15,10 @@ use super::{
     manifest::SEALED_KEYS,
     scan::FoundModel,
 };
-use crate::types::{Budget, ModelVersion};
+use crate::{
+    batch::Terms,
+    types::{Budget, ModelVersion},
+};
 
 /// Keys of `model.toml`.
 const KEYS: [&str; 4] = ["serve", "required", "budget", "runtime"];
@@ -68,6 +71,10 @@ pub struct ModelConfig {
     pub required: Option<bool>,
     /// Target and limit.
     pub budget: Budget,
+    /// For how long more may come than is answered within the target; `None`: as long as the target.
+    pub burst: Option<Duration>,
+    /// What is taken off the target for what a prediction misses; `None`: learnt.
+    pub reserve: Option<Duration>,
     /// How it is run.
     pub runtime: Runtime,
     /// The text of the file, for the digest of what was in force; empty without the file.
@@ -86,6 +93,8 @@ enum OneOrMore {
 struct RawBudget {
     target: Option<String>,
     limit: Option<String>,
+    burst: Option<String>,
+    reserve: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -99,6 +108,18 @@ struct RawRuntime {
 }
 
 impl ModelConfig {
+    /// What its items are held to when they ask to be let in.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let Budget { target, limit } = self.budget;
+        Terms {
+            burst: self.burst.unwrap_or(target),
+            reserve: self.reserve,
+            weight: self.runtime.weight.get(),
+            ..Terms::new(target, limit)
+        }
+    }
+
     /// Reads the `model.toml` of a model; without one, the defaults.
     ///
     /// # Errors
@@ -137,10 +158,13 @@ fn read(document: &mut Document<'_>) -> Option<ModelConfig> {
     let required = document.section("required").optional();
     let budget = budget(document);
     let runtime = runtime(document);
+    let Budgeted { budget, burst, reserve } = budget?;
     Some(ModelConfig {
         serve: serve?,
         required: required?,
-        budget: budget?,
+        budget,
+        burst,
+        reserve,
         runtime: runtime?,
         text: Arc::default(),
     })
@@ -173,11 +197,26 @@ fn serve(document: &mut Document<'_>) -> Option<Option<Vec<ModelVersion>>> {
     sound.then_some(Some(versions))
 }
 
-fn budget(document: &mut Document<'_>) -> Option<Budget> {
+/// `[budget]`: target and limit, and the rest where it is given.
+struct Budgeted {
+    budget: Budget,
+    burst: Option<Duration>,
+    reserve: Option<Duration>,
+}
+
+fn budget(document: &mut Document<'_>) -> Option<Budgeted> {
     let raw = document.section::<RawBudget>("budget").or(RawBudget::default())?;
     let default = Budget::default();
     let target = duration(document, "target", raw.target.as_deref(), default.target);
     let limit = duration(document, "limit", raw.limit.as_deref(), default.limit);
+    // No burst: nothing above the target, from the first. No reserve: the prediction, as it is.
+    let mut optional = |key, given: Option<&str>| match given {
+        None => Some(None),
+        Some("0" | "0s" | "0ms") => Some(Some(Duration::ZERO)),
+        given => duration(document, key, given, Duration::ZERO).map(Some),
+    };
+    let burst = optional("burst", raw.burst.as_deref());
+    let reserve = optional("reserve", raw.reserve.as_deref());
     let budget = Budget { target: target?, limit: limit? };
     if budget.target > budget.limit {
         // Where only one of the two is written, the other is its default: say so by its value.
@@ -186,7 +225,14 @@ fn budget(document: &mut Document<'_>) -> Option<Budget> {
         document.complain(&["budget", key], format!("target {target:?} is above limit {limit:?}"));
         return None;
     }
-    Some(budget)
+    let (burst, reserve) = (burst?, reserve?);
+    if let Some(reserve) = reserve.filter(|it| *it >= budget.target) {
+        let target = budget.target;
+        let message = format!("reserve {reserve:?} leaves nothing of target {target:?}");
+        document.complain(&["budget", "reserve"], message);
+        return None;
+    }
+    Some(Budgeted { budget, burst, reserve })
 }
 
 fn duration(

@@ -47,7 +47,7 @@ fn exported() -> Catalogue {
     model.shed("queue");
     metrics.process.answered("data", 200);
     metrics.process.timed_out("idle");
-    metrics.process.set_lanes(1, 0);
+    metrics.process.set_lanes([1, 0, 0]);
     metrics.process.set_build("v");
     metrics.process.set_onnxruntime("v", "d");
 

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
@@ -13,8 +13,8 @@ use std::{
 use futures_util::future::join_all;
 use linesight::{
     batch::{
-        Answer, BatchError, Batcher, Batching, ExecuteError, Executor, Feed, Input, ModelHandle,
-        ModelSpec, Program, Request,
+        Answer, BatchError, Batcher, Batching, Bounds, Class, ExecuteError, Executor, Feed, Input,
+        Interrupter, ModelHandle, ModelSpec, Program, RefusalCause, Request, Terms,
     },
     metrics::Metrics,
     types::{Instant, NamedTensor, Tensor},
@@ -72,6 +72,10 @@ struct World {
 }
 
 fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
+    world_of(n_lanes, max_batch, gated, Terms::new(LONG, LONG))
+}
+
+fn world_of(n_lanes: usize, max_batch: usize, gated: bool, terms: Terms) -> World {
     let (leave, gate) = channel();
     let gate = gated.then(|| Mutex::new(gate));
     let doubler = Arc::new(Doubler { runs: AtomicUsize::new(0), gate });
@@ -82,6 +86,7 @@ fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
         image: None,
         batching: Batching { max_batch, run_times: vec![(1, Duration::from_millis(1))] },
         max_lanes: None,
+        terms,
         metrics: None,
     });
     World { doubler, leave: gated.then_some(leave), model, batcher }
@@ -89,13 +94,11 @@ fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
 
 fn request(value: f32, patience: Duration) -> Request {
     let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();
-    let now = Instant::now();
     Request {
         input: Input::Tensors(vec![NamedTensor { name: Arc::from("x"), tensor }]),
         outputs: Arc::from([Arc::from("y")]),
-        aim: now + patience,
-        expires: now + patience,
-        client_deadline: None,
+        class: Class::Normal,
+        bounds: Bounds::until(Instant::now() + patience),
     }
 }
 
@@ -105,6 +108,27 @@ fn value(answer: Result<Answer, BatchError>) -> Result<f32, BatchError> {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn without_credit_what_would_miss_the_target_is_refused_and_told_when_to_come_back() {
+    runtime().block_on(async {
+        let target = Duration::from_millis(1);
+        let world =
+            world_of(1, 1, true, Terms { burst: Duration::ZERO, ..Terms::new(target, LONG) });
+        let asked = || {
+            let bounds = Bounds { aim: Instant::now() + target, ..request(1.0, LONG).bounds };
+            world.model.infer(Request { bounds, ..request(1.0, LONG) })
+        };
+        let mut first = Box::pin(asked());
+        assert!(futures_util::poll!(&mut first).is_pending(), "an idle lane takes it");
+        // A run of 1 ms is ahead, and its own takes 1 ms.
+        let Err(BatchError::Refused(refusal)) = asked().await else { panic!("not refused") };
+        assert_eq!(refusal.cause, RefusalCause::Burst);
+        assert!(refusal.retry_after >= target);
+        world.leave.as_ref().unwrap().send(()).unwrap();
+        assert!(first.await.is_ok());
+    });
 }
 
 #[test]
@@ -192,7 +216,9 @@ fn work_that_cannot_be_done_in_time_is_refused_at_once() {
             assert!(futures_util::poll!(it).is_pending());
         }
         // Twenty items of a millisecond are ahead.
-        let refused = world.model.infer(request(2.0, Duration::from_millis(10))).await;
+        let deadline = Instant::now() + Duration::from_millis(10);
+        let bounds = Bounds { client_deadline: Some(deadline), ..request(2.0, LONG).bounds };
+        let refused = world.model.infer(Request { bounds, ..request(2.0, LONG) }).await;
         let Err(BatchError::Refused(refusal)) = value(refused) else { panic!("was admitted") };
         assert!(refusal.retry_after >= Duration::from_millis(10));
         (0..20).for_each(|_| leave.send(()).unwrap());
@@ -233,4 +259,103 @@ fn a_thousand_items_on_four_lanes_each_get_their_own_answer() {
             assert_eq!(answer, Ok(f32::from(number) * 2.0));
         }
     });
+}
+
+/// Its first run does not end by itself; it does when interrupted, if it heeds that.
+#[derive(Debug)]
+struct Hang {
+    heeds: bool,
+    runs: AtomicUsize,
+    released: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Hang {
+    fn release(&self) {
+        *self.released.lock().unwrap() = true;
+        self.wake.notify_all();
+    }
+}
+
+#[derive(Debug)]
+struct OpenHang(Arc<Hang>);
+
+impl Program for OpenHang {
+    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError> {
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+impl Executor for OpenHang {
+    fn execute(
+        &mut self,
+        inputs: &[Feed<'_>],
+        outputs: &[Arc<str>],
+    ) -> Result<Vec<NamedTensor>, ExecuteError> {
+        if self.0.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            let mut released = self.0.released.lock().unwrap();
+            while !*released {
+                released = self.0.wake.wait(released).unwrap();
+            }
+            return Err(ExecuteError("interrupted".to_owned()));
+        }
+        let tensor = Tensor::new(inputs[0].shape.to_vec(), inputs[0].data.clone()).unwrap();
+        Ok(vec![NamedTensor { name: Arc::clone(&outputs[0]), tensor }])
+    }
+
+    fn interrupter(&self) -> Option<Arc<dyn Interrupter>> {
+        self.0.heeds.then(|| Arc::<Hang>::clone(&self.0) as Arc<dyn Interrupter>)
+    }
+}
+
+impl Interrupter for Hang {
+    fn reset(&self) {}
+
+    fn interrupt(&self) {
+        self.release();
+    }
+}
+
+/// One lane, and a first item that hangs on it and is told when its time is up; then another.
+fn after_a_hang(heeds: bool, limit: Duration) -> (Arc<Hang>, u64) {
+    let hang = Arc::new(Hang {
+        heeds,
+        runs: AtomicUsize::new(0),
+        released: Mutex::new(false),
+        wake: Condvar::new(),
+    });
+    let metrics = Metrics::new();
+    let batcher = Batcher::start(NonZeroUsize::MIN, Arc::clone(&metrics)).unwrap();
+    let model = batcher.register(ModelSpec {
+        label: "hang".to_owned(),
+        program: Arc::new(OpenHang(Arc::clone(&hang))),
+        image: None,
+        batching: Batching::single(Duration::from_millis(1)),
+        max_lanes: None,
+        terms: Terms::new(limit, limit),
+        metrics: None,
+    });
+    runtime().block_on(async {
+        let first = model.infer(request(1.0, Duration::from_millis(20))).await;
+        assert_eq!(value(first), Err(BatchError::Expired));
+        let second = model.infer(request(2.0, LONG)).await;
+        assert_eq!(value(second), Ok(2.0));
+    });
+    drop(batcher);
+    (hang, metrics.process.lanes_abandoned.get())
+}
+
+#[test]
+fn a_run_that_nobody_waits_for_any_more_is_ended() {
+    let (hang, abandoned) = after_a_hang(true, LONG);
+    assert!(*hang.released.lock().unwrap());
+    assert_eq!(abandoned, 0, "its lane goes on");
+}
+
+#[test]
+fn a_lane_that_does_not_come_back_is_replaced_and_holds_up_no_stop() {
+    let (hang, abandoned) = after_a_hang(false, Duration::from_millis(40));
+    assert_eq!(abandoned, 1);
+    assert!(!*hang.released.lock().unwrap(), "it hangs still");
+    hang.release();
 }

@@ -75,7 +75,10 @@ fn a_flood_is_refused_promptly_and_leaves_no_trace() {
     let shed =
         server.metric("linesight_items_total{model=\"slow\",outcome=\"shed\",version=\"1\"}");
     assert_eq!(shed, n(503), "{answers:?}");
-    assert_eq!(server.metric("linesight_shed_total{model=\"slow\",reason=\"queue\"}"), shed);
+    let because = |reason| {
+        server.metric(&format!("linesight_shed_total{{model=\"slow\",reason=\"{reason}\"}}"))
+    };
+    assert_eq!(because("queue") + because("burst"), shed);
     // Overload is no reason to leave the rotation.
     server.wait_for_status("/readyz", 200);
     // And it is over when it is over.
@@ -186,4 +189,48 @@ fn bytes_in_flight_are_bounded() {
     });
     let answer = server.send(&post(predict, vec![0; 8 * 1024]));
     assert_eq!(answer.status, 415, "looked at again: {}", answer.text());
+}
+
+#[test]
+fn a_connection_that_comes_back_too_early_is_held_unless_it_is_a_proxys() {
+    let models = Repository::empty();
+    models.proven("colour", "");
+    let serve = |pace: &str| {
+        Settings::new(models.path())
+            .set("LINESIGHT_HTTP__MAX_BODY", "256KiB")
+            .set("LINESIGHT_HTTP__MAX_BYTES_IN_FLIGHT", "256KiB")
+            .set("LINESIGHT_HTTP__PACE_RETRIES", pace)
+            .ready()
+    };
+    let predict = "/v1/models/colour/predict";
+    for (pace, proxy, n_paced) in [("auto", false, 1), ("auto", true, 0), ("off", false, 0)] {
+        let server = serve(pace);
+        let mut holder = Connection::open(server.data).unwrap();
+        let head = format!("POST {predict} HTTP/1.1\r\nHost: x\r\nContent-Length: 260000\r\n\r\n");
+        holder.write(head.as_bytes());
+        holder.write(&vec![0; 255_000]);
+        until("the bytes to be held", || {
+            (server.metric("linesight_bytes_in_flight") == 255_000).then_some(())
+        });
+        let mut connection = Connection::open(server.data).unwrap();
+        let mut request = post(predict, vec![0; 8 * 1024]);
+        if proxy {
+            request = request.header("Via", "1.1 somewhere");
+        }
+        assert_overloaded(&connection.exchange(&request.bytes()).unwrap());
+        let began = Instant::now();
+        assert_overloaded(&connection.exchange(&request.bytes()).unwrap());
+        let held = began.elapsed();
+        let shed = |reason| {
+            server.metric(&format!("linesight_shed_total{{model=\"colour\",reason=\"{reason}\"}}"))
+        };
+        assert_eq!(shed("bytes"), 2 - n_paced, "{pace}, {proxy}");
+        if n_paced > 0 {
+            assert_eq!(shed("paced"), n_paced);
+            assert!(held >= Duration::from_millis(200), "{held:?}");
+        }
+        // An answer is never held.
+        let served = connection.exchange(&post(predict, png(GREEN)).bytes()).unwrap();
+        assert_eq!(served.verdict(0), "approve/ok");
+    }
 }

@@ -144,10 +144,11 @@ const LABELS: &[(&str, &str)] = &[
     (
         "reason",
         "ok defect low_confidence views image_unreadable image_too_large output_invalid overloaded \
-         deadline not_ready inference_failed shutting_down request_invalid queue bytes",
+         deadline not_ready inference_failed shutting_down request_invalid queue burst bytes paced \
+         full fits drained isolated",
     ),
     ("stage", "read queue decode infer decide write"),
-    ("state", "open idle busy found loading serving failed"),
+    ("state", "open idle busy found loading serving failed lost"),
     ("tier", "target limit"),
     ("version", "*"),
     ("within", "true false"),

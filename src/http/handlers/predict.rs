@@ -15,6 +15,7 @@ use crate::{
         error::ApiError,
         extract::{self, After, Head, Kind, Upload, Within, model_ref},
         middleware::{RequestContext, Stages},
+        pacing::Pacing,
         state::HttpState,
         wire::{About, Answer, Took},
     },
@@ -54,6 +55,8 @@ async fn answer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let mut upload = Upload::new(body, parts.version, &parts.headers);
+    let pacing = parts.extensions.get::<Pacing>().filter(|_| state.config.pace_retries);
+    let is_early = pacing.is_some_and(|it| it.is_early(&parts.headers, context.arrived));
     // What the path, the query and the headers say; a request that fails here costs no upload.
     let head = params
         .map_err(|_not_utf8| ApiError::new(Code::ModelUnknown, "the path is not UTF-8"))
@@ -66,6 +69,7 @@ async fn answer(
                 arrived: context.arrived,
                 body_bytes: upload.declared(),
                 timeout: head.timeout,
+                is_early,
             };
             judge(kind, state, &mut upload, &head, &announced).await.map(|it| (head, it))
         }
@@ -74,7 +78,13 @@ async fn answer(
     match judged {
         Ok((head, outcome)) => write(context, &head, &outcome),
         Err(error) => {
+            let held = pacing.zip(error.retry_after()).and_then(|(pacing, retry_after)| {
+                pacing.refused(retry_after, is_early, Instant::now())
+            });
             let after = upload.discard(&state.config).await;
+            if let Some(until) = held {
+                tokio::time::sleep_until(until).await;
+            }
             refuse(error, context, parts.version, after)
         }
     }
