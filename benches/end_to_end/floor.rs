@@ -30,12 +30,25 @@ impl<'a> Floor<'a> {
 
     /// Pictures a second with every core busy.
     pub fn throughput(&mut self, window: Window) -> Result<Rate> {
+        self.busy(window, |core, jpeg| core.judge(jpeg).map(drop))
+    }
+
+    /// Runs a second with every core busy, of rows that are ready.
+    pub fn runs(&mut self, window: Window) -> Result<Rate> {
+        self.busy(window, |core, _| core.run().map(drop))
+    }
+
+    fn busy(
+        &mut self,
+        window: Window,
+        work_on: impl Fn(&mut Core<'_>, &[u8]) -> Result<()> + Sync,
+    ) -> Result<Rate> {
         let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
         let pictures = &self.subject.pictures;
         let work = |core: &mut Core<'_>, offset: usize| -> Result<()> {
             let endless = pictures.iter().cycle().skip(offset);
             for picture in endless.take_while(|_| !stop.load(Ordering::Relaxed)) {
-                core.judge(&picture.jpeg)?;
+                work_on(core, &picture.jpeg)?;
                 done.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())

@@ -9,18 +9,22 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod alone; // one request at a time against one thread in process: what HTTP and queue add
+mod crowd; // a hundred models of which one is asked
 mod floor; // decode and run on every core, and nothing else
 mod lifecycle; // start to ready; resident memory over ten thousand requests
 mod load; // the load generator and its HTTP client
 mod machine; // processor, versions, who used the processor
 mod overload; // more than can be answered: what is still in time, how fast the rest is refused
-mod report; // requirements, docs/benchmarks.md, benches/runs/*.json
+mod report; // docs/benchmarks.md, benches/runs/*.json
+mod requirements; // what is asked of a run
+mod retries; // clients that ask again at once
 mod saturation; // throughput at 2, 8 and 32 connections against the floor
 mod server; // the release binary as a process
 mod sharing; // what shared runs gain for a wide network
 mod sink; // a handler that reads and drops, for the fair floor
 mod stats; // medians and percentiles
 mod subject; // the vial model, its pictures and their labels
+mod tensors; // rows that are ready, through the lanes
 mod window; // how long a measurement lasts
 
 use std::time::Duration;
@@ -32,7 +36,7 @@ use linesight::{
     types::Instant,
 };
 
-use self::{report::Run, window::Window};
+use self::{overload::Offered, report::Run, window::Window};
 
 /// How long everything takes.
 #[derive(Debug)]
@@ -40,7 +44,12 @@ struct Plan {
     quick: bool,
     saturation: (usize, Window),
     alone: (usize, Window),
-    overload: Duration,
+    /// Pictures of four times the pixels.
+    large: (usize, Window),
+    tensors: (usize, Window),
+    overload: Vec<Offered>,
+    retries: Duration,
+    crowd: (usize, Window),
     starts: usize,
     requests: usize,
     sharing: (usize, Window),
@@ -55,7 +64,11 @@ impl Plan {
                 quick,
                 saturation: (2, window(300, 1_500)),
                 alone: (2, window(200, 1_500)),
-                overload: ms(8_000),
+                large: (2, window(300, 1_500)),
+                tensors: (2, window(300, 1_500)),
+                overload: vec![Offered { times: &[2.0, 10.0], lasting: ms(8_000) }],
+                retries: ms(8_000),
+                crowd: (2, window(200, 1_000)),
                 starts: 2,
                 requests: 1_000,
                 sharing: (2, window(200, 1_000)),
@@ -65,7 +78,14 @@ impl Plan {
             quick,
             saturation: (8, window(300, 2_500)),
             alone: (6, window(200, 2_500)),
-            overload: ms(20_000),
+            large: (6, window(300, 2_500)),
+            tensors: (6, window(300, 2_500)),
+            overload: vec![
+                Offered { times: &[0.5, 0.9, 1.1, 1.5, 4.0], lasting: ms(10_000) },
+                Offered { times: &[2.0, 10.0], lasting: ms(20_000) },
+            ],
+            retries: ms(20_000),
+            crowd: (5, window(300, 2_000)),
             starts: 5,
             requests: 10_000,
             sharing: (5, window(300, 2_000)),
@@ -94,20 +114,30 @@ fn measure(plan: &Plan) -> Result<Run> {
     let mut floor = floor::Floor::open(&subject, n_cores)?;
     let server = server::Server::start(&binary)?;
     say("throughput against the floor");
-    let saturation = saturation::measure(&subject, &server, &mut floor, plan.saturation)?;
+    let connections = saturation::CONNECTIONS;
+    let saturation =
+        saturation::measure(&subject, &server, &mut floor, connections, plan.saturation)?;
+    say("the same with pictures of four times the pixels");
+    let large = large(&environment, &server, n_cores, plan.large)?;
     say("one request at a time");
     let alone = alone::measure(&subject, &server, &mut floor, plan.alone)?;
     say("overload");
     let capacity = saturation.capacity();
-    let overload =
-        overload::measure(&subject.pictures, &server, capacity, &[2.0, 10.0], plan.overload)?;
-    drop((server, floor));
+    let overload = overload::measure(&subject.pictures, &server, capacity, &plan.overload)?;
+    say("clients that retry at once");
+    let retries = retries::measure(&subject, &server, &mut floor, plan.retries)?;
+    drop(server);
+    say("tensors through the lanes");
+    let tensors = tensors::measure(&environment, &mut floor, n_cores, plan.tensors)?;
+    drop(floor);
     say("start to ready");
     let starts = lifecycle::starts(&binary, plan.starts)?;
     say("resident memory");
     let memory = lifecycle::memory(&subject, &binary, plan.requests)?;
     say("shared runs");
     let sharing = sharing::measure(&environment, n_cores, plan.sharing)?;
+    say("a hundred models");
+    let crowd = crowd::measure(&environment, n_cores, plan.crowd)?;
     say("done");
     let others_share = everything.others_share(&[own.since()], started.elapsed());
     let pictures = subject.pictures.len();
@@ -125,10 +155,26 @@ fn measure(plan: &Plan) -> Result<Run> {
         mean_picture_bytes: mean_bytes,
         micro: report::micro(),
         saturation,
+        large,
         alone,
         overload,
+        retries,
+        tensors,
+        crowd,
         starts,
         memory,
         sharing,
     })
+}
+
+/// Throughput with pictures of twice the width and height, against a floor of their own.
+fn large(
+    environment: &Environment,
+    server: &server::Server,
+    n_cores: usize,
+    plan: (usize, Window),
+) -> Result<saturation::Saturation> {
+    let subject = subject::Subject::load_doubled(environment)?;
+    let mut floor = floor::Floor::open(&subject, n_cores)?;
+    saturation::measure(&subject, server, &mut floor, saturation::CONNECTIONS_LARGE, plan)
 }

@@ -23,17 +23,17 @@ use serde::{Deserialize, Serialize};
 use crate::{
     load::{Connection, request},
     server::Server,
-    stats::{Latency, millis, per_second, ratio},
+    stats::{Latency, median, millis, per_second, percentiles, ratio},
     subject::Picture,
     window::pause,
 };
 
 /// Below the 1024 that the server accepts by default.
 const CONNECTIONS: usize = 900;
-const STACK: usize = 128 << 10;
+pub const STACK: usize = 128 << 10;
 pub const TARGET: Duration = Duration::from_millis(600);
 /// What came in before the credit for bursts was spent has been answered by then.
-const SETTLED: Duration = Duration::from_millis(3_600);
+pub const SETTLED: Duration = Duration::from_millis(3_600);
 /// Offered after the overload, of the capacity.
 const AFTERWARDS: f64 = 0.5;
 const AFTERWARDS_FOR: Duration = Duration::from_secs(6);
@@ -68,19 +68,43 @@ pub struct AtLoad {
     pub answered: Latency,
     pub refused: Latency,
     pub expired: usize,
+    /// Of all 200s, milliseconds at each hundredth.
+    pub percentiles_ms: Vec<f64>,
+    /// As the server exports it, at the end.
+    pub load_ratio: f64,
+    pub memory: Resident,
     /// After the overload: until every request is answered within the target.
     pub recovery_ms: f64,
 }
 
-/// Offers each of `times` the capacity in turn, each for `lasting`.
+/// Resident memory in MB of 10^6 bytes while it lasted.
+#[derive(Debug, Serialize)]
+pub struct Resident {
+    pub second_fifth_mb: f64,
+    pub last_fifth_mb: f64,
+    pub highest_mb: f64,
+}
+
+/// What is offered, of the capacity. The requirements speak of some, the others draw a line.
+#[derive(Debug, Clone, Copy)]
+pub struct Offered {
+    pub times: &'static [f64],
+    pub lasting: Duration,
+}
+
+/// Offers each in turn.
 pub fn measure(
     pictures: &Arc<[Picture]>,
     server: &Server,
     capacity: f64,
-    times: &[f64],
-    lasting: Duration,
+    plan: &[Offered],
 ) -> Result<Vec<AtLoad>> {
-    times.iter().map(|it| at(pictures, server, capacity, *it, lasting)).collect()
+    let all = plan.iter().flat_map(|it| it.times.iter().map(|times| (*times, it.lasting)));
+    let mut loads = all
+        .map(|(times, lasting)| at(pictures, server, capacity, times, lasting))
+        .collect::<Result<Vec<_>>>()?;
+    loads.sort_by(|a, b| a.times.total_cmp(&b.times));
+    Ok(loads)
 }
 
 fn at(
@@ -92,7 +116,12 @@ fn at(
 ) -> Result<AtLoad> {
     let began = Instant::now() + Duration::from_millis(200);
     let plan = Plan { began, lasting, rate: capacity * times, afterwards: capacity * AFTERWARDS };
-    let asked = run(pictures, server, plan)?;
+    let (asked, seen) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(server, began, lasting));
+        let asked = run(pictures, server, plan)?;
+        let seen = watching.join().map_err(|_panic| anyhow!("the watcher panicked"))??;
+        anyhow::Ok((asked, seen))
+    })?;
     let over = began + lasting;
     let settled: Vec<&Asked> =
         asked.iter().filter(|it| began + SETTLED <= it.due && it.due < over).collect();
@@ -110,9 +139,37 @@ fn at(
         of_capacity: goodput / capacity,
         answered: Latency::of(&took(200, &|it| it.due)),
         refused: Latency::of(&took(503, &|it| it.written)),
+        percentiles_ms: percentiles(&took(200, &|it| it.due)),
+        load_ratio: seen.load_ratio,
+        memory: seen.memory,
         expired: settled.iter().filter(|it| it.status == 504).count(),
         recovery_ms: last_bad.max().map_or(0.0, |it| millis(it - over)),
     })
+}
+
+/// What the server looked like meanwhile.
+struct Seen {
+    memory: Resident,
+    load_ratio: f64,
+}
+
+fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Seen> {
+    let mut samples = Vec::new();
+    while Instant::now() < began + lasting {
+        samples.push((began.elapsed(), server.resident_mb()?));
+        pause(Duration::from_millis(100));
+    }
+    let fifth = |from: u32| {
+        let inside = |at: &Duration| lasting / 5 * from <= *at && *at < lasting / 5 * (from + 1);
+        let all = samples.iter().filter(|it| inside(&it.0)).map(|it| it.1);
+        median(&all.collect::<Vec<_>>())
+    };
+    let memory = Resident {
+        second_fifth_mb: fifth(1),
+        last_fifth_mb: fifth(4),
+        highest_mb: samples.iter().map(|it| it.1).fold(0.0, f64::max),
+    };
+    Ok(Seen { memory, load_ratio: server.metric("linesight_load_ratio")? })
 }
 
 /// What is sent when.
@@ -205,16 +262,19 @@ struct Refusal {
 /// The section of the page.
 pub fn section(capacity: f64, loads: &[AtLoad]) -> String {
     let mut out = format!(
-        "## Overload\n\nOpen loop, over at most {CONNECTIONS} connections; latency counts from when a request was \
-         due. Capacity is {capacity:.1} images/s. Counted from {:.1} s after the overload began; a \
-         refused connection rests until `Retry-After`.\n\n\
-         | offered, of capacity | offered/s | in time/s | of capacity | p50 ms | p99 ms | refusal p99 ms | expired | recovered after ms |\n\
-         |--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "## Overload\n\nOpen loop, over at most {CONNECTIONS} connections; latency counts from when a \
+         request was due. Capacity is {capacity:.1} images/s. Counted from {:.1} s after the overload \
+         began; a refused connection rests until `retry_after_ms`. Load ratio: what \
+         `linesight_load_ratio` said at the end. Memory: resident in the second and in the last fifth.\n\n\
+         ![answered in time against offered load](img/goodput.svg)\n\n\
+         | offered, of capacity | offered/s | in time/s | of capacity | p50 ms | p99 ms | refusal p99 ms \
+         | expired | recovered after ms | load ratio | memory, MB |\n\
+         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         SETTLED.as_secs_f64(),
     );
     for it in loads {
         out += &format!(
-            "| {} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {:.1} | {} | {:.0} |\n",
+            "| {} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {:.1} | {} | {:.0} | {:.2} | {:.0}, {:.0} |\n",
             it.times,
             it.offered_per_second,
             it.goodput_per_second,
@@ -224,6 +284,9 @@ pub fn section(capacity: f64, loads: &[AtLoad]) -> String {
             it.refused.p99_ms,
             it.expired,
             it.recovery_ms,
+            it.load_ratio,
+            it.memory.second_fifth_mb,
+            it.memory.last_fifth_mb,
         );
     }
     out + "\n"

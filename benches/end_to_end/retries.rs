@@ -21,6 +21,7 @@ use crate::{
     floor::Floor,
     load::{Connection, Load, Pace, Target, request},
     overload::{SETTLED, STACK, TARGET},
+    saturation::SINK_ANSWER,
     server::Server,
     sink::Sink,
     stats::{Latency, per_second},
@@ -66,10 +67,10 @@ pub fn measure(
     let requests_per_second = per_second(all().count(), time);
     let goodput_per_second = per_second(in_time, time);
 
-    let sink = Sink::start(b"{}")?;
+    let sink = Sink::start(SINK_ANSWER)?;
     let target = Target { address: sink.address(), judges: false };
     let pace = Pace::PerSecond(requests_per_second);
-    let load = Load::post(target, &subject.pictures, CLIENTS, pace)?;
+    let load = Load::start(target, &subject.pictures, CLIENTS, pace)?;
     let warm_up = Duration::from_secs(1);
     let fair_floor = floor.throughput(Window { warm_up, measured: time })?;
     load.stop()?;

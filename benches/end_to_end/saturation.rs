@@ -10,12 +10,14 @@ use crate::{
     machine::{Cpu, Everything},
     server::Server,
     sink::Sink,
-    stats::{Latency, mean, median, per_second},
+    stats::{Latency, mean, median, per_second, percentiles},
     subject::Subject,
     window::{Rate, Window},
 };
 
-pub const CONNECTIONS: [usize; 3] = [2, 8, 32];
+/// Of the pictures as they are, and of larger ones.
+pub const CONNECTIONS: &[usize] = &[2, 8, 32];
+pub const CONNECTIONS_LARGE: &[usize] = &[8];
 /// The connections whose rate is posted to the sink beside the fair floor.
 const FAIR: usize = 8;
 
@@ -48,6 +50,8 @@ pub struct AtConnections {
     pub server_cpu_ms: f64,
     pub generator_cpu_ms: f64,
     pub latency: Latency,
+    /// Milliseconds at each hundredth of the answers.
+    pub percentiles_ms: Vec<f64>,
 }
 
 /// The whole.
@@ -66,18 +70,19 @@ pub fn measure(
     subject: &Subject,
     server: &Server,
     floor: &mut Floor<'_>,
+    connections: &[usize],
     plan: (usize, Window),
 ) -> Result<Saturation> {
     let (n_rounds, window) = plan;
     let (everything, own, served, started) =
         (Everything::now(), Cpu::of_self(), server.cpu(), Instant::now());
     let sink = Sink::start(SINK_ANSWER)?;
-    let mut latencies = CONNECTIONS.map(|_| Vec::new());
+    let mut latencies = vec![Vec::new(); connections.len()];
     let mut rounds = Vec::new();
     let mut last = floor.throughput(window)?;
     for _ in 0..n_rounds {
         let mut served = Vec::new();
-        for (connections, latencies) in CONNECTIONS.into_iter().zip(&mut latencies) {
+        for (&connections, latencies) in connections.iter().zip(&mut latencies) {
             let (it, answers) = serve(subject, server, connections, window)?;
             latencies.extend(answers.iter().map(|it| it.took));
             served.push(it);
@@ -94,7 +99,7 @@ pub fn measure(
     }
     let ours = [own.since(), served.since()];
     let others_share = everything.others_share(&ours, started.elapsed());
-    Ok(summary(rounds, &latencies, others_share))
+    Ok(summary(connections, rounds, &latencies, others_share))
 }
 
 impl Saturation {
@@ -105,7 +110,7 @@ impl Saturation {
 }
 
 /// What the sink answers: as long as what the server does, and read the same way.
-const SINK_ANSWER: &[u8] = include_bytes!("sink_answer.json");
+pub const SINK_ANSWER: &[u8] = include_bytes!("sink_answer.json");
 
 fn serve(
     subject: &Subject,
@@ -127,6 +132,7 @@ fn serve(
 }
 
 fn summary(
+    connections: &[usize],
     rounds: Vec<Round>,
     latencies: &[Vec<std::time::Duration>],
     others_share: f64,
@@ -134,7 +140,7 @@ fn summary(
     let over =
         |value: &dyn Fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     let raw = |it: &Round| f64::midpoint(it.floor_before.per_second, it.floor_after.per_second);
-    let at = CONNECTIONS.iter().zip(latencies).enumerate();
+    let at = connections.iter().zip(latencies).enumerate();
     let at = at.map(|(at, (&connections, latencies))| {
         let of = |value: &dyn Fn(&Round, &Served) -> f64| {
             over(&|round| round.served.get(at).map_or(f64::NAN, |it| value(round, it)))
@@ -150,6 +156,7 @@ fn summary(
             server_cpu_ms: mean_of(&|it| it.server.cpu_ms),
             generator_cpu_ms: mean_of(&|it| it.generator_cpu_ms),
             latency: Latency::of(latencies),
+            percentiles_ms: percentiles(latencies),
         }
     });
     Saturation {

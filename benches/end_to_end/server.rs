@@ -21,11 +21,12 @@ const POLL: Duration = Duration::from_millis(2);
 pub struct Server {
     process: Child,
     pub data: SocketAddr,
+    admin: SocketAddr,
     /// From spawning the process to the first 200 of `/readyz`.
     pub ready_after: Duration,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 struct Listening {
     data: SocketAddr,
     admin: SocketAddr,
@@ -58,7 +59,9 @@ impl Server {
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         match wait_until_ready(&mut process, &log, started) {
-            Ok((data, ready_after)) => Ok(Self { process, data, ready_after }),
+            Ok((at, ready_after)) => {
+                Ok(Self { process, data: at.data, admin: at.admin, ready_after })
+            }
             Err(error) => {
                 let _may_have_ended = process.kill();
                 let _reaped = process.wait();
@@ -73,6 +76,15 @@ impl Server {
         let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib * 1024.0 / 1e6)
+    }
+
+    /// A metric without labels, as it is now.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+        let mut connection = Connection::open(self.admin)?;
+        let page = String::from_utf8_lossy(connection.ask(request)?.1).into_owned();
+        let line = page.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("there is no {name}"))?.parse()?)
     }
 
     /// Its processor time up to now.
@@ -92,17 +104,17 @@ fn wait_until_ready(
     process: &mut Child,
     log: &Path,
     started: Instant,
-) -> Result<(SocketAddr, Duration)> {
+) -> Result<(Listening, Duration)> {
     let mut listening = None;
     while started.elapsed() < LONGEST_START {
         if let Some(status) = process.try_wait()? {
             bail!("the server ended with {status}: {}", fs::read_to_string(log)?);
         }
         listening = listening.or_else(|| addresses(log));
-        if let Some(Listening { data, admin }) = listening
-            && is_ready(admin)
+        if let Some(at) = listening
+            && is_ready(at.admin)
         {
-            return Ok((data, started.elapsed()));
+            return Ok((at, started.elapsed()));
         }
         pause(POLL);
     }

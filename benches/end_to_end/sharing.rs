@@ -22,7 +22,7 @@ use crate::{
 };
 
 const MODEL: &str = "wide_mlp";
-const WIDTH: u16 = 1024;
+const WIDTH: usize = 1024;
 /// Callers for each lane: enough for the largest batch on it, and one more of them waiting.
 pub const CALLERS: usize = 64;
 
@@ -53,18 +53,19 @@ pub fn measure(
 ) -> Result<Sharing> {
     let (n_rounds, window) = plan;
     let repository = tempfile::tempdir()?;
-    let onnx = made_model()?;
+    let onnx = made_model(MODEL)?;
     let model_bytes = std::fs::copy(onnx, repository.path().join(format!("{MODEL}.onnx")))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let (model, _batcher) = load(environment, repository.path(), n_lanes, &runtime)?;
+    let (model, _batcher) = load(environment, repository.path(), MODEL, n_lanes, &runtime)?;
+    let row = row(&[1, WIDTH])?;
     let shared = (*model.lanes.batching()).clone();
     let single = Batching { max_batch: 1, ..shared.clone() };
     let mut rounds = Vec::new();
     for _ in 0..n_rounds {
         let turn = |batching: &Batching| {
             model.lanes.set_batching(batching.clone());
-            runtime.block_on(drive(&model, n_lanes * CALLERS, window))
+            runtime.block_on(drive(&model, &row, n_lanes * CALLERS, window))
         };
         let ((shared_per_second, shared_mean_batch), (single_per_second, _)) =
             (turn(&shared)?, turn(&single)?);
@@ -83,9 +84,10 @@ pub fn measure(
 }
 
 /// The lanes and the repository, put together as `serve` does, without HTTP.
-fn load(
+pub fn load(
     environment: &Environment,
     root: &Path,
+    model: &str,
     n_lanes: usize,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<(Arc<ServingModel>, Arc<Batcher>)> {
@@ -105,23 +107,35 @@ fn load(
         catalog: Arc::clone(&catalog),
     };
     provision.run(runtime.handle())?;
-    let model = ModelRef { name: MODEL.parse()?, version: None };
-    let model = catalog.resolve(&model).ok().context("the wide network is not served")?;
+    let model = ModelRef { name: model.parse()?, version: None };
+    let model = catalog.resolve(&model).ok().context("the model is not served")?;
     Ok((model, batcher))
 }
 
+/// One row of numbers between -1 and 1.
+pub fn row(shape: &[usize]) -> Result<Tensor> {
+    let n = u16::try_from(shape.iter().product::<usize>() % 60_000)?;
+    let values: Vec<f32> = (0..n).map(|it| (f32::from(it) * 0.37).sin()).collect();
+    let values = values.iter().copied().cycle().take(shape.iter().product()).collect::<Vec<_>>();
+    Ok(Tensor::new(shape.to_vec(), values)?)
+}
+
 /// So many callers, each with one item at a time: items a second, and the mean rows of a run.
-async fn drive(model: &ServingModel, callers: usize, window: Window) -> Result<(f64, f64)> {
+pub async fn drive(
+    model: &ServingModel,
+    row: &Tensor,
+    callers: usize,
+    window: Window,
+) -> Result<(f64, f64)> {
     let from = Instant::now() + window.warm_up;
     let to = from + window.measured;
     let input = model.signature.inputs.first().context("no input")?;
     let output = model.signature.outputs.first().context("no output")?;
     let outputs: Arc<[Arc<str>]> = Arc::from([Arc::clone(&output.name)]);
-    let row: Vec<f32> = (0..WIDTH).map(|it| (f32::from(it) * 0.37).sin()).collect();
     let caller = || async {
         let (mut items, mut runs) = (0_usize, 0.0);
         while Instant::now() < to {
-            let tensor = Tensor::new(vec![1, row.len()], row.clone())?;
+            let tensor = row.clone();
             let request = Request {
                 input: Input::Tensors(vec![NamedTensor { name: Arc::clone(&input.name), tensor }]),
                 outputs: Arc::clone(&outputs),
@@ -143,10 +157,10 @@ async fn drive(model: &ServingModel, callers: usize, window: Window) -> Result<(
     Ok((per_second(items, window.measured), ratio(items, 1) / runs))
 }
 
-/// The network that the tests make, made again if they have not.
-fn made_model() -> Result<std::path::PathBuf> {
+/// A network that the tests make, made again if they have not.
+pub fn made_model(name: &str) -> Result<std::path::PathBuf> {
     let folder = Path::new("target/test-models");
-    let model = folder.join(format!("{MODEL}.onnx"));
+    let model = folder.join(format!("{name}.onnx"));
     if !model.exists() {
         let venv = Path::new(".venv/bin/python");
         let python = if venv.exists() { venv } else { Path::new("python3") };

@@ -29,6 +29,12 @@ pub fn millis(it: Duration) -> f64 {
     it.as_secs_f64() * 1e3
 }
 
+/// Milliseconds at each hundredth, from the shortest to the longest: a distribution to draw.
+pub fn percentiles(took: &[Duration]) -> Vec<f64> {
+    let ms: Vec<f64> = took.iter().copied().map(millis).collect();
+    (0..=100).map(|it| quantile(&ms, f64::from(it) / 100.0)).collect()
+}
+
 /// NaN of nothing, which JSON writes as null.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)

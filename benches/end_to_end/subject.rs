@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::stats::millis;
 
 const MODEL: &str = "models/vial-defect";
+pub const MODEL_NAME: &str = "vial-defect";
 const SAMPLES: &str = "training/samples";
 
 /// A picture and what it is.
@@ -64,9 +65,21 @@ pub struct Core<'a> {
 impl Subject {
     /// Opens the model, reads the pictures and asks the model for their labels.
     pub fn load(environment: &Environment) -> Result<Self> {
+        Self::load_with(environment, Ok)
+    }
+
+    /// The same with pictures of twice the width and height.
+    pub fn load_doubled(environment: &Environment) -> Result<Self> {
+        Self::load_with(environment, |jpeg| doubled(&jpeg))
+    }
+
+    fn load_with(
+        environment: &Environment,
+        prepare: impl Fn(Vec<u8>) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
         let version = served_version()?;
         let folder = Path::new(MODEL).join(&version);
-        let (name, parsed) = ("vial-defect".parse()?, version.parse()?);
+        let (name, parsed) = (MODEL_NAME.parse()?, version.parse()?);
         let started = Instant::now();
         let package = SealedPackage::read(&folder, &name, parsed, &Limits::default())?;
         let manifest = package.manifest.context("the vial package has no manifest")?;
@@ -79,7 +92,10 @@ impl Subject {
         let opening = Opening { read_ms, optimise_ms, open_ms: millis(started.elapsed()) };
         let digest = package.digest.to_string();
         let limits = imaging::Limits::default();
-        let found = jpegs(&folder)?;
+        let found = jpegs(&folder)?
+            .into_iter()
+            .map(|(path, jpeg)| Ok((path, prepare(jpeg)?)))
+            .collect::<Result<Vec<_>>>()?;
         let (_, first) = found.first().with_context(|| format!("no pictures in {SAMPLES}"))?;
         let header = imaging::inspect(first, &limits)?;
         let picture_size = (header.width, header.height);
@@ -128,13 +144,36 @@ impl Core<'_> {
         if let TensorData::F32(row) = &mut self.row {
             self.preprocess.write_row(&pixels, row);
         }
-        let feed = Feed { name: &self.input, shape: &self.shape, data: &self.row };
-        let outputs = self.session.execute(&[feed], &self.outputs).map_err(|it| anyhow!(it.0))?;
-        let scores = outputs.first().and_then(|it| it.tensor.as_f32()).context("no scores")?;
+        let scores = self.run()?;
         let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
         let label = best.and_then(|(at, _)| self.manifest.labels.get(at)).context("no label")?;
         Ok(label)
     }
+
+    /// Runs the row as it is: the scores.
+    pub fn run(&mut self) -> Result<Vec<f32>> {
+        let feed = Feed { name: &self.input, shape: &self.shape, data: &self.row };
+        let outputs = self.session.execute(&[feed], &self.outputs).map_err(|it| anyhow!(it.0))?;
+        let scores = outputs.first().and_then(|it| it.tensor.as_f32()).context("no scores")?;
+        Ok(scores.to_vec())
+    }
+}
+
+/// A picture of twice the width and height, as a camera of four times the pixels would send it.
+fn doubled(jpeg: &[u8]) -> Result<Vec<u8>> {
+    const QUALITY: i32 = 90;
+    let small = turbojpeg::decompress(jpeg, turbojpeg::PixelFormat::RGB)?;
+    let (width, height) = (2 * small.width, 2 * small.height);
+    let row = |y: usize| small.pixels.get(y * small.pitch..).unwrap_or_default();
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        let from = row(y / 2).chunks_exact(3).take(small.width);
+        pixels.extend(from.flat_map(|it| [it, it]).flatten());
+    }
+    let format = turbojpeg::PixelFormat::RGB;
+    let large = turbojpeg::Image { pixels: &*pixels, width, pitch: 3 * width, height, format };
+    let encoded = turbojpeg::compress(large, QUALITY, turbojpeg::Subsamp::Sub2x2)?;
+    Ok(encoded.to_vec())
 }
 
 /// The version that `model.toml` names: the one that a user of the repository gets.

@@ -3,6 +3,7 @@
 Real graphs run by the real ONNX Runtime, each built to show one thing:
 
     wide_mlp        16 MB of weights a layer: memory-bound alone, so items gain from sharing a run
+    small_mlp       1 MB, for many at a time
     time_major_rnn  axis 0 is time: looks as if rows could be stacked, and they cannot
     colour          an image classifier by the mean of each channel: red, green or blue
     colour_nan      the same, and the logits are NaN where the picture is dark
@@ -50,6 +51,20 @@ def wide_mlp(folder: Path) -> None:
         helper.make_node("MatMul", ["d", "w3"], ["y"]),
     ]
     save(folder, "wide_mlp", nodes, [value("x", ["N", 1024])], [value("y", ["N", 16])], weights)
+
+
+def small_mlp(folder: Path) -> None:
+    dice = np.random.default_rng(5)
+    weights = [
+        tensor("w1", dice.normal(0, 0.03, (512, 496))),
+        tensor("w2", dice.normal(0, 0.03, (496, 16))),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w2"], ["y"]),
+    ]
+    save(folder, "small_mlp", nodes, [value("x", ["N", 512])], [value("y", ["N", 16])], weights)
 
 
 def time_major_rnn(folder: Path) -> None:
@@ -127,6 +142,6 @@ def slow(folder: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    for make in (wide_mlp, time_major_rnn, colour, colour_nan, slow):
+    for make in (wide_mlp, small_mlp, time_major_rnn, colour, colour_nan, slow):
         if not (target / f"{make.__name__}.onnx").exists():
             make(target)
