@@ -17,7 +17,7 @@ use super::{
     executor::{ExecuteError, Executor},
     gather::{self, Rows},
     interrupt::Interrupt,
-    job::BatchKey,
+    job::{BatchKey, Content},
     runtime::ModelRuntime,
     state::LaneId,
 };
@@ -70,6 +70,7 @@ impl Lane {
             }
             Assignment::Run { model, key, items, interrupt } => {
                 let results = self.run_isolated(&model, &key, &items, &interrupt);
+                items.into_iter().for_each(|it| self.reuse(it.content));
                 self.core.ran(self.id, results)
             }
         }
@@ -89,6 +90,12 @@ impl Lane {
                 self.workspace = Workspace::new();
                 Err(ExecuteError("the decoder panicked".to_owned()).into())
             }
+        }
+    }
+
+    fn reuse(&mut self, content: Content) {
+        if let Content::Pixels(pixels) = content {
+            self.workspace.reuse(pixels);
         }
     }
 
