@@ -99,7 +99,7 @@ pub(super) const KEYS: &[Key] = &[
     key("http.max_pixels", Form::Number, "24000000",
         "Pixels of one image by its header, before anything is decoded; beyond it `image_too_large`."),
     key("http.pace_retries", Form::Text, "auto",
-        "`auto`: a connection that asks again before its `Retry-After` has its refusals held for up to 250 ms, unless it ever carried a forwarding header, as a proxy's does. `off`: never."),
+        "`auto`: a connection that asks again before its `Retry-After` has its refusals held for 250 ms, unless it ever carried a forwarding header, as a proxy's does. `off`: never."),
     key("models.path", Form::Text, "models",
         "The model repository: one folder a model. Relative to the current directory."),
     key("models.max_model_bytes", Form::Size, "2GiB",

@@ -14,8 +14,9 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 use crate::types::Instant;
 
-/// The longest that a refusal is held.
-const LONGEST_HOLD: Duration = Duration::from_millis(250);
+/// How long a refusal is held. Nobody is asked to stay away for less than this: `Retry-After` counts
+/// whole seconds.
+const HELD_FOR: Duration = Duration::from_millis(250);
 /// What proxies add.
 const FORWARDING: [HeaderName; 3] =
     [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), header::VIA];
@@ -50,8 +51,10 @@ impl Pacing {
         was_early: bool,
         now: Instant,
     ) -> Option<Instant> {
-        self.lock().until = Some(now + retry_after);
-        was_early.then(|| now + retry_after.min(LONGEST_HOLD))
+        let held_until = was_early.then(|| now + HELD_FOR);
+        // It is told when it has its answer.
+        self.lock().until = Some(held_until.unwrap_or(now) + retry_after);
+        held_until
     }
 }
 
@@ -67,9 +70,10 @@ mod tests {
         assert!(!pacing.is_early(&none, now));
         assert_eq!(pacing.refused(SECOND, false, now), None);
         assert!(pacing.is_early(&none, now + SECOND / 2));
-        assert_eq!(pacing.refused(SECOND, true, now), Some(now + LONGEST_HOLD));
-        assert_eq!(pacing.refused(SECOND / 10, true, now), Some(now + SECOND / 10));
-        assert!(!pacing.is_early(&none, now + SECOND / 10));
+        let held = now + HELD_FOR;
+        assert_eq!(pacing.refused(SECOND, true, now), Some(held));
+        assert!(pacing.is_early(&none, held + SECOND / 2), "told when it had its answer");
+        assert!(!pacing.is_early(&none, held + SECOND));
     }
 
     #[test]
