@@ -7,13 +7,13 @@ use ort::{
     value::{DynValue, TensorElementType, TensorRef},
 };
 
-use super::shared_session::SharedSession;
+use super::{arena::arena_bytes, shared_session::SharedSession};
 use crate::{
     batch::{ExecuteError, Executor, Feed, Interrupter},
     types::{DType, NamedTensor, Tensor, TensorData},
 };
 
-/// An open session. It computes on the thread that calls it.
+/// An open session. It computes on the thread that calls it, and on more where it was opened so.
 pub struct OrtExecutor {
     session: SharedSession,
     options: Arc<Options>,
@@ -51,6 +51,13 @@ impl fmt::Debug for OrtExecutor {
 impl OrtExecutor {
     pub(super) fn new(session: SharedSession) -> ort::Result<Self> {
         Ok(Self { session, options: Arc::new(Options(RunOptions::new()?)) })
+    }
+
+    /// Bytes of working memory it has taken, which it keeps until it is dropped: they grow with the
+    /// largest run. `None` where ONNX Runtime keeps no count.
+    #[must_use]
+    pub fn arena_bytes(&self) -> Option<u64> {
+        arena_bytes(self.session.borrow_dependent())
     }
 }
 

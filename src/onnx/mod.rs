@@ -2,8 +2,10 @@
 //!
 //! [`Environment`] finds and loads the library, once per process. [`Graph`] is a model optimised for
 //! this CPU; each lane opens a session of its own from it, as ONNX Runtime's `Run` is not safe to
-//! share, with one thread: the scheduler hands out cores, ONNX Runtime does not.
+//! share, with one thread: the scheduler hands out cores, ONNX Runtime does not. Only what measures
+//! opens sessions of several threads.
 
+mod arena;
 mod environment;
 mod error;
 mod executor;

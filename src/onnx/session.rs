@@ -5,7 +5,7 @@
 //! 183, each opens in 6-14 ms instead of 21, and the answers are the same to the bit. The buffer
 //! fits this CPU, so it is made at load and never shipped.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use ort::{
     session::{Session, builder::GraphOptimizationLevel, builder::SessionBuilder},
@@ -88,7 +88,8 @@ impl Graph {
             tracing::warn!(%error, "no temporary folder: sessions will share nothing");
         });
         let path = folder.as_ref().ok().map(|it| it.path().join("optimised.ort"));
-        let mut builder = builder(environment, config, GraphOptimizationLevel::All)?;
+        let mut builder =
+            builder(environment, config, NonZeroUsize::MIN, GraphOptimizationLevel::All)?;
         if let Some(path) = &path {
             builder = builder.with_optimized_model_path(path).map_err(|it| OnnxError::open(&it))?;
         }
@@ -116,12 +117,20 @@ impl Graph {
     /// # Errors
     /// When ONNX Runtime cannot; the model itself was proven readable before.
     pub fn open(&self) -> Result<OrtExecutor, OnnxError> {
+        self.open_wide(NonZeroUsize::MIN)
+    }
+
+    /// Opens a session that computes on `n_threads`, the one that calls it among them.
+    ///
+    /// # Errors
+    /// When ONNX Runtime cannot.
+    pub fn open_wide(&self, n_threads: NonZeroUsize) -> Result<OrtExecutor, OnnxError> {
         let level = if self.optimised {
             GraphOptimizationLevel::Disable
         } else {
             GraphOptimizationLevel::All
         };
-        let mut builder = builder(&self.environment, self.config, level)?;
+        let mut builder = builder(&self.environment, self.config, n_threads, level)?;
         let session = SharedSession::try_new(Arc::clone(&self.bytes), |bytes| {
             builder.commit_from_memory_directly(bytes).map_err(|it| OnnxError::open(&it))
         })?;
@@ -143,10 +152,11 @@ impl Program for Graph {
 fn builder(
     environment: &Environment,
     config: SessionConfig,
+    n_threads: NonZeroUsize,
     level: GraphOptimizationLevel,
 ) -> Result<SessionBuilder, OnnxError> {
     Session::builder(environment.runtime())
-        .and_then(|it| Ok(it.with_intra_threads(1)?))
+        .and_then(|it| Ok(it.with_intra_threads(n_threads.get())?))
         .and_then(|it| Ok(it.with_inter_threads(1)?))
         .and_then(|it| Ok(it.with_parallel_execution(false)?))
         .and_then(|it| Ok(it.with_intra_op_spinning(config.spin)?))
