@@ -104,6 +104,8 @@ pub(super) const KEYS: &[Key] = &[
         "The model repository: one folder a model. Relative to the current directory."),
     key("models.max_model_bytes", Form::Size, "2GiB",
         "The largest model file that is read."),
+    key("models.cache", Form::Text, "auto",
+        "Folder that remembers how long runs take, so that the next start need not measure. `auto`: `$XDG_CACHE_HOME/linesight`, else `$HOME/.cache/linesight`, else none. `off`: none."),
     key("runtime.library", Form::Text, "",
         "ONNX Runtime's shared library, or the folder that holds it. Empty: `ORT_DYLIB_PATH`, then beside the executable, `.runtime/`, `/usr/lib/linesight/`, the loader's path."),
     key("runtime.cores", Form::NumberOrWord, "auto",

@@ -93,6 +93,31 @@ pub struct ModelsConfig {
     pub path: PathBuf,
     /// Bytes of the largest model file that is read.
     pub max_model_bytes: u64,
+    /// Where profiles are remembered.
+    pub cache: CacheChoice,
+}
+
+/// Where what was measured is remembered for the next start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheChoice {
+    /// Where the system keeps such things for this user, if it says where.
+    Auto(Option<PathBuf>),
+    /// Nowhere.
+    Off,
+    /// Here; relative to the current directory.
+    Folder(PathBuf),
+}
+
+impl CacheChoice {
+    /// The folder, if there is to be one.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Auto(folder) => folder.as_deref(),
+            Self::Off => None,
+            Self::Folder(folder) => Some(folder),
+        }
+    }
 }
 
 /// ONNX Runtime and the threads it gets.
@@ -153,13 +178,18 @@ impl Config {
                 let usual = Path::new(DEFAULT_FILE);
                 is_there(usual).then(|| usual.to_path_buf())
             });
+        let usual_cache = usual_cache(variable("XDG_CACHE_HOME"), variable("HOME"));
         let mut raw = RawConfig::from_dylib_path(variable("ORT_DYLIB_PATH").unwrap_or_default());
         if let Some(file) = file {
             raw.overlay(RawConfig::from_file(&file));
         }
         raw.overlay(RawConfig::from_environment(env.into_iter()));
         raw.overlay(sources.flags);
-        validate::validate(raw)
+        let mut config = validate::validate(raw)?;
+        if let CacheChoice::Auto(folder) = &mut config.models.cache {
+            *folder = usual_cache;
+        }
+        Ok(config)
     }
 
     /// The settings in force as TOML, every key in a fixed order: what `--print-config` prints, and
@@ -181,6 +211,14 @@ impl Config {
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_toml().as_bytes())
     }
+}
+
+/// Where the XDG base directories put our cache. A relative path in either is not theirs, and ignored.
+fn usual_cache(cache_home: Option<&str>, home: Option<&str>) -> Option<PathBuf> {
+    let absolute = |it: &str| Some(PathBuf::from(it)).filter(|it| it.is_absolute());
+    let folder = cache_home.and_then(absolute);
+    let folder = folder.or_else(|| Some(home.and_then(absolute)?.join(".cache")))?;
+    Some(folder.join("linesight"))
 }
 
 /// Whether anything is there, a link that leads nowhere or a file we may not look at included: what

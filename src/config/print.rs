@@ -1,6 +1,6 @@
 //! The settings in force, as a file would say them: a fixed order, one spelling for each value.
 
-use super::{Config, keys::KEYS, units};
+use super::{CacheChoice, Config, keys::KEYS, units};
 use crate::onnx::LibraryChoice;
 
 /// See [`Config::to_toml`].
@@ -55,6 +55,11 @@ fn value(config: &Config, name: &str) -> String {
         "http.pace_retries" => quoted(if http.pace_retries { "auto" } else { "off" }),
         "models.path" => quoted(&models.path.to_string_lossy()),
         "models.max_model_bytes" => size(models.max_model_bytes),
+        "models.cache" => match &models.cache {
+            CacheChoice::Auto(_) => quoted("auto"),
+            CacheChoice::Off => quoted("off"),
+            CacheChoice::Folder(path) => quoted(&path.to_string_lossy()),
+        },
         "runtime.library" => match &runtime.library {
             LibraryChoice::Search => quoted(""),
             LibraryChoice::Named { path, by: _ } => quoted(&path.to_string_lossy()),

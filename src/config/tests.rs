@@ -184,6 +184,36 @@ fn ort_dylib_path_names_the_library_unless_something_of_ours_does() {
 }
 
 #[test]
+fn the_cache_is_where_the_system_keeps_caches_unless_something_of_ours_says_otherwise() {
+    let load = |file: &str, variables: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.toml");
+        std::fs::write(&path, file).unwrap();
+        let env: Vec<_> =
+            variables.iter().map(|(name, it)| ((*name).to_owned(), (*it).to_owned())).collect();
+        let sources = ConfigSources { flags: RawConfig::default(), env, file: Some(path) };
+        let config = Config::load(sources).unwrap();
+        (config.models.cache.folder().map(Path::to_path_buf), config.to_toml())
+    };
+    let (xdg, home) = (("XDG_CACHE_HOME", "/x"), ("HOME", "/h"));
+    for (file, variables, expected) in [
+        ("", &[xdg, home][..], Some("/x/linesight")),
+        ("", &[home], Some("/h/.cache/linesight")),
+        ("", &[("XDG_CACHE_HOME", "x"), home], Some("/h/.cache/linesight")),
+        ("", &[("XDG_CACHE_HOME", ""), ("HOME", "h")], None),
+        ("", &[], None),
+        ("[models]\ncache = \"off\"\n", &[home], None),
+        ("[models]\ncache = \"/c\"\n", &[home], Some("/c")),
+        ("", &[home, ("LINESIGHT_MODELS__CACHE", "c")], Some("c")),
+    ] {
+        let (folder, printed) = load(file, variables);
+        assert_eq!(folder.as_deref(), expected.map(Path::new), "{file:?} {variables:?}");
+        let named = file.contains("cache") || variables.len() == 2 && variables[1].1 == "c";
+        assert_eq!(printed.contains("cache = \"auto\""), !named, "{printed}");
+    }
+}
+
+#[test]
 fn what_is_printed_gives_the_same_settings_again() {
     let default = Config::default();
     let file = "[http]\nmax_body = 1000\nidle_timeout = \"90s\"\n[models]\npath = 'a \"b\" \\ é'\n\

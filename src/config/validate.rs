@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Config, ConfigErrors, HttpConfig, ModelsConfig, RuntimeConfig, ServerConfig, keys,
+    CacheChoice, Config, ConfigErrors, HttpConfig, ModelsConfig, RuntimeConfig, ServerConfig, keys,
     raw::{Complaint, Origin, RawConfig},
     units,
 };
@@ -24,6 +24,7 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, ConfigErrors> {
         models: ModelsConfig {
             path: read.get("models.path", path),
             max_model_bytes: read.get("models.max_model_bytes", positive_size),
+            cache: read.get("models.cache", cache),
         },
         runtime: RuntimeConfig {
             library: read.library(),
@@ -162,6 +163,15 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("a path is needed".to_owned()) } else { Ok(text.into()) }
+}
+
+fn cache(text: &str) -> Result<CacheChoice, String> {
+    match text {
+        "" => Err("a folder is needed, or \"auto\" or \"off\"".to_owned()),
+        "auto" => Ok(CacheChoice::Auto(None)),
+        "off" => Ok(CacheChoice::Off),
+        folder => Ok(CacheChoice::Folder(folder.into())),
+    }
 }
 
 fn positive(text: &str) -> Result<u64, String> {
