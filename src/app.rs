@@ -4,13 +4,13 @@
 //! background. Stop: readiness off, a short delay in which requests are still taken, no more
 //! connections, what is in flight, admin, lanes.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 use crate::{
     admin,
     batch::Batcher,
     config::Config,
-    host::Host,
+    host::{self, Host},
     http::{self, HttpConfig, HttpState, Listener, ListenerConfig},
     imaging,
     metrics::Metrics,
@@ -75,7 +75,8 @@ impl Engines {
         metrics.process.set_build(env!("CARGO_PKG_VERSION"));
         metrics.process.set_capacity(cores);
         tracing::info!(
-            cores, lanes = cores, threads_per_lane = 1, spin = config.runtime.spin,
+            cores, lanes = cores, threads_per_lane = 1, decoding = "on the lanes",
+            edge_threads = edge_threads(cores), spin = config.runtime.spin,
             allowed_cpus = host.allowed_cpus, quota_cores = ?host.quota_cores,
             onnxruntime = environment.version(),
             library = %environment.library_path().display(), "plan"
@@ -121,6 +122,8 @@ pub fn load_config(config: &Config) -> LoadConfig {
         },
         images: imaging::Limits { max_pixels: config.http.max_pixels },
         sessions: SessionConfig { spin: config.runtime.spin },
+        cache: config.models.cache.folder().map(Path::to_path_buf),
+        cpu: host::cpu(),
         settings: format!("{}\n", config.to_toml().trim_end()),
     }
 }
@@ -132,10 +135,16 @@ pub fn load_config(config: &Config) -> LoadConfig {
 pub fn edge_runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
     let cores = Host::detect().cores(config.runtime.cores);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.get().min(MAX_EDGE_THREADS))
+        .worker_threads(edge_threads(cores))
         .thread_name("edge")
         .enable_all()
         .build()
+}
+
+/// Threads that read and write sockets. They share the cores with the lanes, and need little.
+#[must_use]
+pub fn edge_threads(cores: NonZeroUsize) -> usize {
+    cores.get().min(MAX_EDGE_THREADS)
 }
 
 const MAX_EDGE_THREADS: usize = 4;

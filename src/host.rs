@@ -70,6 +70,35 @@ pub fn rss_bytes() -> Option<u64> {
     resident(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Which processor this is, as far as what was measured on one may not hold for another.
+#[must_use]
+pub fn cpu() -> String {
+    cpu_of(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+}
+
+/// A virtual machine's name for its processor may be as short as `AMD EPYC`, so what tells
+/// generations apart stands beside it. Arm's kernels give no name.
+fn cpu_of(cpuinfo: &str) -> String {
+    let first = cpuinfo.split("\n\n").next().unwrap_or_default();
+    let fields = first.lines().filter_map(|it| it.split_once(':'));
+    let fields: Vec<_> = fields.map(|(name, value)| (name.trim(), value.trim())).collect();
+    let named = [
+        "model name",
+        "cpu family",
+        "model",
+        "stepping",
+        "CPU implementer",
+        "CPU part",
+        "CPU variant",
+        "CPU revision",
+    ];
+    let found = named.into_iter().filter_map(|it| {
+        let (_, value) = fields.iter().find(|(name, _)| *name == it)?;
+        Some(if it == "model name" { (*value).to_owned() } else { format!("{it} {value}") })
+    });
+    found.collect::<Vec<_>>().join(", ")
+}
+
 /// Makes glibc give freed memory back. Call it first thing in `main`, before there are threads.
 ///
 /// Left alone, glibc raises both thresholds as it sees large blocks freed, and keeps what a dropped
@@ -250,6 +279,16 @@ mod tests {
             let configured = configured.and_then(NonZeroUsize::new);
             assert_eq!(host(allowed, quota).cores(configured).get(), expected);
         }
+    }
+
+    #[test]
+    fn a_processor_is_told_from_others_of_its_name() {
+        let x86 = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\
+                   stepping\t: 1\nflags\t: a b\n\nprocessor\t: 1\nmodel name\t: other\n";
+        assert_eq!(cpu_of(x86), "AMD EPYC, cpu family 25, model 17, stepping 1");
+        let arm = "processor\t: 0\nBogoMIPS\t: 50\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n";
+        assert_eq!(cpu_of(arm), "CPU implementer 0x41, CPU part 0xd40");
+        assert_eq!(cpu_of(""), "");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod buckets;
 mod labels;
 mod model;
+mod plan;
 mod process;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use labels::{Closed, Outcome, Stage, Tier};
 pub use model::{ModelMetrics, VersionMetrics};
+pub use plan::Planned;
 pub use process::ProcessMetrics;
 
 use crate::types::{Budget, ModelName};

@@ -10,6 +10,7 @@ use prometheus::{
 use super::{
     buckets,
     labels::{Closed, Outcome, Stage, Tier},
+    plan::{PlanGauges, Planned},
     process::{add, opts},
 };
 use crate::types::{Budget, Labels, ModelName, ModelVersion, Probabilities, Verdict};
@@ -34,6 +35,7 @@ pub(super) struct Families {
     model_info: IntGaugeVec,
     model_state: IntGaugeVec,
     load_duration: GaugeVec,
+    plan: PlanGauges,
     golden_failures: IntCounterVec,
 }
 
@@ -133,6 +135,7 @@ impl Families {
                 "From reading the package to serving.",
                 &["model", "version"],
             ),
+            plan: PlanGauges::register(registry),
             golden_failures: counter(
                 "golden_failures_total",
                 "Golden samples answered wrongly at load.",
@@ -196,6 +199,11 @@ impl ModelMetrics {
     pub fn set_load_duration(&self, version: ModelVersion, took: Duration) {
         let labels = [self.name.as_str(), &version.to_string()];
         self.families.load_duration.with_label_values(&labels).set(took.as_secs_f64());
+    }
+
+    /// States how a version is run.
+    pub fn set_plan(&self, version: ModelVersion, plan: Planned) {
+        self.families.plan.set(self.name.as_str(), &version.to_string(), plan);
     }
 
     /// Counts golden samples answered wrongly.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
-use super::{card::Card, manifest::Manifest};
+use super::{card::Card, manifest::Manifest, profile::RunPlan};
 use crate::{
     batch::ModelHandle,
     metrics::{ModelMetrics, VersionMetrics},
@@ -63,6 +63,8 @@ pub struct ServingModel {
     pub card: Option<Arc<Card>>,
     /// Inputs and outputs of the graph.
     pub signature: Signature,
+    /// How it is run, and why so.
+    pub plan: RunPlan,
     /// The way to its queue.
     pub lanes: ModelHandle,
     /// Where its answers are counted.

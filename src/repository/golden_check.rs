@@ -4,12 +4,19 @@
 //! catches a wrong resampler or channel order at its root; then scores and verdict as a client
 //! would get them, which catches everything else.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{golden::GoldenSample, manifest::Manifest};
+use super::{golden::GoldenSample, manifest::Manifest, profile::DISTINCT};
 use crate::{
     batch::{self, BatchError, Bounds, Class, ModelHandle},
     decide,
@@ -20,32 +27,80 @@ use crate::{
 /// Golden samples are not held to the budget: a slow machine is another complaint.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The pixels of every sample, compared with the reference; and what differs.
-pub(super) fn pixels(
-    samples: &[GoldenSample],
-    manifest: &Manifest,
-    preprocess: &Preprocess,
-    limits: &Limits,
-) -> (Vec<Pixels>, Vec<String>) {
-    let mut workspace = Workspace::new();
-    let (mut all, mut complaints) = (Vec::new(), Vec::new());
-    for sample in samples {
-        let name = &sample.name;
-        let pixels = match workspace.prepare(&sample.image, preprocess, limits) {
-            Ok(pixels) => pixels,
-            Err(error) => {
-                complaints.push(format!("{name}: {error}"));
-                continue;
-            }
-        };
-        if let Some(tensor) = &sample.tensor
-            && let Err(complaint) = compare_pixels(tensor, &pixels, manifest, preprocess)
-        {
-            complaints.push(format!("{name}: {complaint}"));
-        }
-        all.push(pixels);
+/// The pixels of every sample, compared with the reference, by as many threads as help.
+#[derive(Debug)]
+pub(super) struct PixelCheck<'a> {
+    samples: &'a [GoldenSample],
+    manifest: &'a Manifest,
+    limits: &'a Limits,
+    /// The sample that nobody has taken yet.
+    next: AtomicUsize,
+    /// What came of each by its position; the lock is held to put one in.
+    checked: Mutex<BTreeMap<usize, Checked>>,
+}
+
+#[derive(Debug)]
+struct Checked {
+    /// Kept of the first few, to measure with.
+    pixels: Option<Pixels>,
+    complaint: Option<String>,
+}
+
+impl<'a> PixelCheck<'a> {
+    pub(super) fn new(
+        samples: &'a [GoldenSample],
+        manifest: &'a Manifest,
+        limits: &'a Limits,
+    ) -> Self {
+        let (next, checked) = (AtomicUsize::new(0), Mutex::default());
+        Self { samples, manifest, limits, next, checked }
     }
-    (all, complaints)
+
+    /// Checks samples until none is left.
+    pub(super) fn work(&self) {
+        let Some(preprocess) = &self.manifest.preprocess else { return };
+        let mut workspace = Workspace::new();
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(sample) = self.samples.get(at) else { return };
+            let checked = match self.check(sample, preprocess, &mut workspace) {
+                Ok(pixels) => {
+                    Checked { pixels: Some(pixels).filter(|_| at < DISTINCT), complaint: None }
+                }
+                Err(why) => {
+                    Checked { pixels: None, complaint: Some(format!("{}: {why}", sample.name)) }
+                }
+            };
+            self.checked.lock().unwrap_or_else(PoisonError::into_inner).insert(at, checked);
+        }
+    }
+
+    fn check(
+        &self,
+        sample: &GoldenSample,
+        preprocess: &Preprocess,
+        workspace: &mut Workspace,
+    ) -> Result<Pixels, String> {
+        let pixels = workspace
+            .prepare(&sample.image, preprocess, self.limits)
+            .map_err(|error| error.to_string())?;
+        if let Some(tensor) = &sample.tensor {
+            compare_pixels(tensor, &pixels, self.manifest, preprocess)?;
+        }
+        Ok(pixels)
+    }
+
+    /// The pixels of the first samples, and every complaint, in the order of the samples. For when
+    /// all who work have ended.
+    pub(super) fn finish(self) -> (Vec<Pixels>, Vec<String>) {
+        let checked = self.checked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (mut pixels, mut complaints) = (Vec::new(), Vec::new());
+        for it in checked.into_values() {
+            pixels.extend(it.pixels);
+            complaints.extend(it.complaint);
+        }
+        (pixels, complaints)
+    }
 }
 
 fn compare_pixels(
@@ -79,27 +134,43 @@ pub(super) fn row(
     Some(NamedTensor { name: Arc::clone(input), tensor: Tensor::new(shape, row).ok()? })
 }
 
-/// Sends every sample through the lanes, all at once, so that every lane opens the version; says
-/// which answers differ from what is expected.
+/// What came of the samples.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Which answers differ from what is expected, and how.
+    pub(super) complaints: Vec<String>,
+    /// The shortest run among them, each of one row.
+    pub(super) shortest_run: Option<Duration>,
+}
+
+/// Sends every sample through the lanes, all at once, so that every lane opens the version.
 pub(super) async fn answers(
     samples: &[GoldenSample],
     manifest: &Manifest,
     handle: &ModelHandle,
     limits: &Limits,
-) -> Vec<String> {
+) -> Answers {
     let ask = async |sample: &GoldenSample| {
         let result = answer(sample, manifest, handle, limits).await;
-        result.err().map(|it| format!("{}: {it}", sample.name))
+        result.map_err(|it| format!("{}: {it}", sample.name))
     };
-    join_all(samples.iter().map(ask)).await.into_iter().flatten().collect()
+    let mut all = Answers::default();
+    for result in join_all(samples.iter().map(ask)).await {
+        match result {
+            Ok(run) => all.shortest_run = Some(all.shortest_run.map_or(run, |it| it.min(run))),
+            Err(complaint) => all.complaints.push(complaint),
+        }
+    }
+    all
 }
 
+/// Asks for one sample and compares; says how long its run took.
 async fn answer(
     sample: &GoldenSample,
     manifest: &Manifest,
     handle: &ModelHandle,
     limits: &Limits,
-) -> Result<(), String> {
+) -> Result<Duration, String> {
     let (Some(outputs), Some(calibration)) = (&manifest.outputs, &manifest.calibration) else {
         return Err("a golden sample needs a model with scores".to_owned());
     };
@@ -126,7 +197,8 @@ async fn answer(
     if let Some(expected) = &sample.expected.scores {
         compare_scores(judged.probabilities.as_slice(), expected, manifest.tolerance.scores)?;
     }
-    compare_verdict(judged.verdict.as_ref(), sample)
+    compare_verdict(judged.verdict.as_ref(), sample)?;
+    Ok(answer.infer)
 }
 
 fn compare_scores(got: &[f32], expected: &[f32], tolerance: f64) -> Result<(), String> {

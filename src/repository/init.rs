@@ -179,6 +179,7 @@ limit = "3s"                    # and must be within this
 device = "cpu"                  # cpu | auto
 # lanes = 2                     # as many as there are cores, if left out
 # max_batch = 8                 # measured, if left out
+# memory = "256MiB"             # what a lane may use; bounds the items a run
 "#
     )
 }

@@ -1,24 +1,25 @@
 //! One version from its folder to its queue: read, optimise, measure, prove, register.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    batch_proof::{DISTINCT, Measured, Terms, made_up_rows, measure},
     catalog::ServingModel,
     error::PackageError,
     files::Limits,
-    golden_check,
-    manifest::{Manifest, Task},
+    golden_check::{self, Answers},
+    manifest::Manifest,
     model_config::ModelConfig,
-    package::{SealedPackage, read_version},
+    package::SealedPackage,
+    prepare::Prepared,
+    profile::{self, MeasureError, Measured, PlanError, Profile, ProfileCache, RunPlan, Sharing},
     scan::FoundVersion,
 };
 use crate::{
-    batch::{Batcher, Batching, ExecuteError, ImageInput, ModelHandle, ModelSpec},
-    imaging::{self, Preprocess},
-    metrics::ModelMetrics,
-    onnx::{Environment, Graph, OnnxError, SessionConfig, Signature},
-    types::{DType, Digest, Evidence, Labels, ModelName, NamedTensor},
+    batch::{Batcher, Batching, ExecuteError, ImageInput, ModelHandle, ModelSpec, Program},
+    imaging,
+    metrics::{ModelMetrics, Planned, VersionMetrics},
+    onnx::{Environment, OnnxError, SessionConfig, Signature},
+    types::{Digest, Evidence, ModelName},
 };
 
 /// What loading needs, for every version the same.
@@ -30,6 +31,10 @@ pub struct LoadConfig {
     pub images: imaging::Limits,
     /// How sessions compute.
     pub sessions: SessionConfig,
+    /// Where profiles are remembered; `None`: nowhere.
+    pub cache: Option<PathBuf>,
+    /// The processor, as far as a profile taken on one holds for no other.
+    pub cpu: String,
     /// The effective settings as `--print-config` prints them: with model.toml they make the digest
     /// of what was in force.
     pub settings: String,
@@ -61,6 +66,9 @@ pub enum LoadError {
         /// What is wrong with the first that failed.
         first: String,
     },
+    /// `model.toml` asks for what this machine or the model cannot give.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// A bug: the log has the panic.
     #[error("loading it panicked; the log has more")]
     Panicked,
@@ -75,6 +83,15 @@ pub enum LoadError {
         /// The model's limit.
         limit: Duration,
     },
+}
+
+impl From<MeasureError> for LoadError {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Open(error) => Self::Onnx(error),
+            MeasureError::Run(error) => Self::Trial(error),
+        }
+    }
 }
 
 /// Where versions are loaded to.
@@ -102,118 +119,151 @@ impl Loader<'_> {
     /// # Errors
     /// Why it must not serve.
     pub(super) fn load(&self, wanted: Wanted<'_>) -> Result<ServingModel, LoadError> {
-        let package = read_version(wanted.name, wanted.found, &self.config.files)?;
-        for note in &package.notes {
-            tracing::info!(model = %wanted.name, version = %package.version, %note, "noted");
-        }
-        let graph = Graph::optimise(self.environment, &package.model, self.config.sessions)
-            .map_err(LoadError::Onnx)?;
-        let manifest = package.manifest.clone().unwrap_or_default();
-        check_fit(&manifest, graph.signature()).map_err(LoadError::Mismatch)?;
+        let Wanted { name, found, config, metrics } = wanted;
+        let cores = self.cores();
+        // Asked first: it takes no measuring to refuse it.
+        profile::lanes(cores, &config.runtime)?;
+        let prepared = Prepared::new(self.environment, self.config, name, found, cores)?;
+        golden_result(&prepared.package, prepared.complaints.clone(), metrics)?;
 
-        let rows = self.rows(&package, &manifest, graph.signature(), wanted.metrics)?;
-        let Measured { batching, refused } =
-            self.measure(&graph, &manifest, &rows, wanted.config)?;
-        let single = batching.run_times.first().map_or(Duration::ZERO, |(_, took)| *took);
-        let limit = wanted.config.budget.limit;
-        if single > limit {
-            return Err(LoadError::TooSlow { took: single, limit });
-        }
-        log_batching(wanted, &batching, refused.as_deref());
-
-        let signature = graph.signature().clone();
-        let metrics = Arc::new(wanted.metrics.version(package.version, &manifest.labels));
-        let lanes = self.batcher.register(ModelSpec {
-            label: format!("{} version {}", wanted.name, package.version),
-            image: self.image_input(&manifest, &signature),
-            program: Arc::new(graph),
-            // Golden samples are answered one row a run; sharing begins when they have passed.
-            batching: Batching::single(single),
-            terms: wanted.config.terms(),
-            max_lanes: wanted.config.runtime.lanes.map(NonZeroUsize::get),
-            metrics: Some(Arc::clone(&metrics)),
-        });
-        self.prove(&package, &manifest, &lanes, wanted.metrics)?;
-        lanes.set_batching(batching);
-
-        let evidence = if package.golden.is_empty() { Evidence::None } else { Evidence::Golden };
-        if manifest.decision.is_some() && evidence == Evidence::None {
+        let key = prepared.profile_key(self.environment, self.config, cores);
+        let cache = ProfileCache::new(self.config.cache.clone());
+        let cached = cache.read(name, found.version, &key);
+        let mut measured = self.measure(&prepared, config, cached.as_ref())?;
+        let mut plan = self.plan(&measured, config)?;
+        let queue = self.register(&prepared, wanted, &measured.profile, &plan);
+        let shortest_run = self.prove(&prepared, &queue.lanes, metrics)?;
+        if let (Some(cached), Some(run)) = (&cached, shortest_run)
+            && !still_true(cached, run)
+        {
             tracing::warn!(
-                model = %wanted.name, version = %package.version,
-                "has a decision policy but no golden samples: it serves without verdicts"
+                model = %name, version = %found.version, now_seconds = run.as_secs_f64(),
+                cached_seconds = cached.single().unwrap_or_default().as_secs_f64(),
+                "a cached profile is left aside: golden samples run at another speed; measuring anew"
             );
+            measured = self.measure(&prepared, config, None)?;
+            plan = self.plan(&measured, config)?;
         }
-        wanted.metrics.set_info(
-            package.version,
-            &package.digest.to_string(),
-            "cpu",
-            evidence.as_str(),
-        );
-        Ok(ServingModel {
-            name: wanted.name.clone(),
-            version: package.version,
-            digest: package.digest,
-            config_digest: self.config_digest(wanted.config),
-            evidence,
-            budget: wanted.config.budget,
-            manifest,
-            card: package.card,
-            signature,
-            lanes,
-            metrics,
-            model_metrics: Arc::clone(wanted.metrics),
-        })
+        if measured.worth_caching {
+            cache.write(name, found.version, &key, &measured.profile);
+        }
+        let remembered = cached.as_ref() == Some(&measured.profile);
+        log_plan(wanted, &measured.profile, &plan, remembered);
+        let (max_batch, run_times) = (plan.max_batch, measured.profile.run_times());
+        queue.lanes.set_batching(Batching { max_batch, run_times });
+        Ok(self.serving(prepared, wanted, queue, plan))
     }
 
-    /// Single rows to measure with: the golden samples' own where there are some.
-    fn rows(
-        &self,
-        package: &SealedPackage,
-        manifest: &Manifest,
-        signature: &Signature,
-        metrics: &ModelMetrics,
-    ) -> Result<Vec<Vec<NamedTensor>>, LoadError> {
-        if let (Some(preprocess), [input], false) =
-            (&manifest.preprocess, &signature.inputs[..], package.golden.is_empty())
-        {
-            let (pixels, complaints) =
-                golden_check::pixels(&package.golden, manifest, preprocess, &self.config.images);
-            golden_result(package, complaints, metrics)?;
-            let row = |it| Some(vec![golden_check::row(it, preprocess, &input.name)?]);
-            let mut rows: Vec<_> = pixels.iter().take(DISTINCT).filter_map(row).collect();
-            // Copies of one row prove nothing: a graph that takes the mean of its batch would pass.
-            if rows.len() < DISTINCT {
-                let filled = filled_in(signature, manifest.preprocess.as_ref());
-                rows.extend(made_up_rows(&filled, 1).unwrap_or_default());
-            }
-            return Ok(rows);
-        }
-        let filled = filled_in(signature, manifest.preprocess.as_ref());
-        // Small first: a made-up sequence or picture need not be large to be run.
-        Ok(made_up_rows(&filled, 1).unwrap_or_default())
+    /// Core tokens: one a lane.
+    fn cores(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.batcher.n_lanes()).unwrap_or(NonZeroUsize::MIN)
     }
 
     fn measure(
         &self,
-        graph: &Graph,
-        manifest: &Manifest,
-        rows: &[Vec<NamedTensor>],
+        prepared: &Prepared,
         config: &ModelConfig,
+        known: Option<&Profile>,
     ) -> Result<Measured, LoadError> {
-        let mut session = graph.open().map_err(LoadError::Onnx)?;
-        let terms = Terms {
-            signature: graph.signature(),
-            manifest,
-            declared: config.runtime.max_batch,
+        let terms = profile::Terms {
+            asked: &config.runtime,
             limit: config.budget.limit,
+            cores: self.cores(),
+            must_run: prepared.package.golden.is_empty(),
         };
-        let first = measure(&mut session, terms, rows);
-        // Some graphs cannot be run with dimensions of 1: pooling needs room, a picture has a size.
-        let retried = first.or_else(|error| {
-            let larger = made_up_rows(graph.signature(), 224).ok_or(error)?;
-            measure(&mut session, terms, &larger)
+        match profile::at_load(prepared.subject(&prepared.rows), terms, known) {
+            // Some graphs cannot be run with dimensions of 1.
+            Err(MeasureError::Run(error)) => {
+                let larger = prepared.larger_rows().ok_or(MeasureError::Run(error))?;
+                Ok(profile::at_load(prepared.subject(&larger), terms, known)?)
+            }
+            measured => Ok(measured?),
+        }
+    }
+
+    /// Plans with what was measured; a version that cannot keep its limit is refused.
+    fn plan(&self, measured: &Measured, config: &ModelConfig) -> Result<RunPlan, LoadError> {
+        let single = measured.profile.single().unwrap_or_default();
+        let limit = config.budget.limit;
+        if single > limit {
+            return Err(LoadError::TooSlow { took: single, limit });
+        }
+        Ok(profile::plan(self.cores(), &measured.profile, &config.runtime)?)
+    }
+
+    /// Opens the queue of a version. Golden samples are answered one row a run; sharing begins when
+    /// they have passed.
+    fn register(
+        &self,
+        prepared: &Prepared,
+        wanted: Wanted<'_>,
+        profile: &Profile,
+        plan: &RunPlan,
+    ) -> Queue {
+        let Wanted { name, found, config, metrics } = wanted;
+        let Prepared { manifest, graph, .. } = prepared;
+        let metrics = Arc::new(metrics.version(found.version, &manifest.labels));
+        let lanes = self.batcher.register(ModelSpec {
+            label: format!("{name} version {}", found.version),
+            image: self.image_input(manifest, graph.signature()),
+            program: Arc::clone(graph) as Arc<dyn Program>,
+            batching: Batching::single(profile.single().unwrap_or_default()),
+            terms: config.terms(),
+            max_lanes: Some(plan.lanes),
+            metrics: Some(Arc::clone(&metrics)),
         });
-        retried.map_err(LoadError::Trial)
+        Queue { lanes, metrics }
+    }
+
+    /// Puts the golden samples through the lanes; says how long the shortest run took, where one was
+    /// surely not the first of its session.
+    fn prove(
+        &self,
+        prepared: &Prepared,
+        lanes: &ModelHandle,
+        metrics: &ModelMetrics,
+    ) -> Result<Option<Duration>, LoadError> {
+        let Prepared { package, manifest, .. } = prepared;
+        let asked = golden_check::answers(&package.golden, manifest, lanes, &self.config.images);
+        let Answers { complaints, shortest_run } = self.runtime.block_on(asked);
+        golden_result(package, complaints, metrics)?;
+        Ok(shortest_run.filter(|_| package.golden.len() > self.batcher.n_lanes()))
+    }
+
+    fn serving(
+        &self,
+        prepared: Prepared,
+        wanted: Wanted<'_>,
+        queue: Queue,
+        plan: RunPlan,
+    ) -> ServingModel {
+        let Wanted { name, found, config, metrics } = wanted;
+        let Prepared { package, manifest, graph, .. } = prepared;
+        let evidence = if package.golden.is_empty() { Evidence::None } else { Evidence::Golden };
+        if manifest.decision.is_some() && evidence == Evidence::None {
+            tracing::warn!(
+                model = %name, version = %found.version,
+                "has a decision policy but no golden samples: it serves without verdicts"
+            );
+        }
+        let digest = package.digest.to_string();
+        metrics.set_info(found.version, &digest, "cpu", evidence.as_str());
+        metrics.set_plan(found.version, planned(&plan));
+        ServingModel {
+            name: name.clone(),
+            version: found.version,
+            digest: package.digest,
+            config_digest: self.config_digest(config),
+            evidence,
+            budget: config.budget,
+            manifest,
+            card: package.card,
+            signature: graph.signature().clone(),
+            plan,
+            lanes: queue.lanes,
+            metrics: queue.metrics,
+            model_metrics: Arc::clone(metrics),
+        }
     }
 
     fn image_input(&self, manifest: &Manifest, signature: &Signature) -> Option<ImageInput> {
@@ -222,21 +272,35 @@ impl Loader<'_> {
         Some(ImageInput { input, preprocess, limits: self.config.images })
     }
 
-    /// Puts the golden samples through the lanes.
-    fn prove(
-        &self,
-        package: &SealedPackage,
-        manifest: &Manifest,
-        lanes: &ModelHandle,
-        metrics: &ModelMetrics,
-    ) -> Result<(), LoadError> {
-        let asked = golden_check::answers(&package.golden, manifest, lanes, &self.config.images);
-        golden_result(package, self.runtime.block_on(asked), metrics)
-    }
-
     /// What `(linesight serve --print-config; cat model.toml) | sha256sum` prints.
     fn config_digest(&self, config: &ModelConfig) -> Digest {
         Digest::of(format!("{}{}", self.config.settings, config.text).as_bytes())
+    }
+}
+
+/// A version's way to its lanes, and where they count its runs.
+struct Queue {
+    lanes: ModelHandle,
+    metrics: Arc<VersionMetrics>,
+}
+
+/// Whether a remembered run time is still what the machine does. A lane's run takes what a run alone
+/// takes or more: so one that is clearly shorter, or longer than lanes beside it explain, says that
+/// it is not.
+fn still_true(cached: &Profile, run: Duration) -> bool {
+    let known = cached.single().unwrap_or_default();
+    run >= known.mul_f64(2.0 / 3.0) && run <= known.saturating_mul(3) + ROUGHLY_NOTHING
+}
+
+/// Differences of so little say nothing: of a run that short, handing it over is the greater part.
+const ROUGHLY_NOTHING: Duration = Duration::from_millis(1);
+
+fn planned(plan: &RunPlan) -> Planned {
+    Planned {
+        lanes: plan.lanes,
+        threads_per_lane: plan.threads_per_lane,
+        max_batch: plan.max_batch,
+        lane_bytes: plan.lane_bytes,
     }
 }
 
@@ -253,99 +317,42 @@ fn golden_result(
     }
 }
 
-fn log_batching(wanted: Wanted<'_>, batching: &Batching, refused: Option<&str>) {
-    let times: Vec<String> = batching
-        .run_times
-        .iter()
-        .map(|(rows, took)| format!("{rows}: {:.2} ms", took.as_secs_f64() * 1e3))
-        .collect();
-    let runtime = &wanted.config.runtime;
-    if let (Some(declared), Some(why)) = (runtime.max_batch, refused) {
+/// What was measured, and what is made of it.
+fn log_plan(wanted: Wanted<'_>, profile: &Profile, plan: &RunPlan, remembered: bool) {
+    let Wanted { name, found: FoundVersion { version, .. }, config, .. } = wanted;
+    let ms = |took: Duration| took.as_secs_f64() * 1e3;
+    let time = |(rows, took): (usize, Duration)| format!("{rows}: {:.2} ms", ms(took));
+    let times: Vec<String> = profile.run_times().into_iter().map(time).collect();
+    let refused = match &profile.sharing {
+        Sharing::Proven => None,
+        Sharing::Refused(why) => Some(why.as_str()),
+    };
+    if let (Some(declared), Some(why)) = (config.runtime.max_batch, refused) {
         tracing::error!(
-            model = %wanted.name, version = %wanted.found.version, declared, why,
+            model = %name, %version, declared, why,
             "max_batch is declared and refuted: every item is run alone"
         );
     }
-    if runtime.memory.is_some() || runtime.weight.get() != 1 {
-        tracing::warn!(
-            model = %wanted.name,
-            "[runtime] memory and weight have no effect in this version of Linesight"
-        );
+    if config.runtime.weight.get() != 1 {
+        tracing::warn!(model = %name, "[runtime] weight has no effect in this version of Linesight");
     }
     tracing::info!(
-        model = %wanted.name, version = %wanted.found.version,
-        max_batch = batching.max_batch, run_times = times.join(", "),
-        sharing = refused.unwrap_or("proven"), "measured"
+        model = %name, %version, max_batch = plan.max_batch, run_times = times.join(", "),
+        sharing = refused.unwrap_or("proven"), remembered, "measured"
     );
-    let single = batching.run_times.first().map_or(Duration::ZERO, |(_, took)| *took);
-    if single > wanted.config.budget.target {
+    tracing::info!(
+        model = %name, %version, lanes = plan.lanes, threads_per_lane = plan.threads_per_lane,
+        max_batch = plan.max_batch, lane_bytes = plan.lane_bytes, wide = plan.wide.as_str(),
+        why_lanes = plan.why_lanes, why_threads = plan.why_threads,
+        why_max_batch = plan.why_max_batch, why_wide = plan.wide.why(), "planned"
+    );
+    let single = profile.single().unwrap_or_default();
+    if single > config.budget.target {
         tracing::warn!(
-            model = %wanted.name, version = %wanted.found.version,
+            model = %name, %version,
             took_seconds = single.as_secs_f64(),
-            target_seconds = wanted.config.budget.target.as_secs_f64(),
+            target_seconds = config.budget.target.as_secs_f64(),
             "one item alone takes longer than the target"
         );
-    }
-}
-
-/// The signature with the dimensions that preprocessing settles.
-fn filled_in(signature: &Signature, preprocess: Option<&Preprocess>) -> Signature {
-    let mut filled = signature.clone();
-    if let (Some(preprocess), [input]) = (preprocess, &mut filled.inputs[..])
-        && input.shape.len() == 4
-    {
-        for (dim, size) in input.shape.iter_mut().skip(1).zip(preprocess.output_shape()) {
-            *dim = Some(dim.unwrap_or(size));
-        }
-    }
-    filled
-}
-
-/// Whether what the package says can be true of the graph.
-fn check_fit(manifest: &Manifest, signature: &Signature) -> Result<(), String> {
-    if let Some(preprocess) = &manifest.preprocess {
-        fit_input(preprocess, signature)?;
-    }
-    let Some(outputs) = &manifest.outputs else { return Ok(()) };
-    for name in [Some(&outputs.scores), outputs.cam.as_ref(), outputs.embedding.as_ref()] {
-        let Some(name) = name else { continue };
-        if !signature.outputs.iter().any(|it| it.name == *name) {
-            let known: Vec<String> = signature.outputs.iter().map(ToString::to_string).collect();
-            return Err(format!("there is no output {name:?}; there are {}", known.join("; ")));
-        }
-    }
-    let scores = signature.outputs.iter().find(|it| it.name == outputs.scores);
-    scores.map_or(Ok(()), |it| fit_scores(it, manifest.task, &manifest.labels))
-}
-
-fn fit_input(preprocess: &Preprocess, signature: &Signature) -> Result<(), String> {
-    let [input] = &signature.inputs[..] else {
-        let n = signature.inputs.len();
-        return Err(format!("[preprocess] makes one input, the graph has {n}"));
-    };
-    if input.dtype != DType::F32 {
-        return Err(format!("[preprocess] makes f32, input {input} takes another type"));
-    }
-    let made = preprocess.output_shape();
-    let agrees = |(dim, made): (&Option<usize>, usize)| dim.is_none_or(|dim| dim == made);
-    let fits = input.shape.len() == 4 && input.shape.iter().skip(1).zip(made).all(agrees);
-    let single = input.shape.first().is_some_and(|it| it.is_none_or(|rows| rows == 1));
-    if !fits || !single {
-        return Err(format!(
-            "[preprocess] makes [1, {}, {}, {}], input {input} takes another shape",
-            made[0], made[1], made[2]
-        ));
-    }
-    Ok(())
-}
-
-fn fit_scores(scores: &crate::onnx::TensorSpec, task: Task, labels: &Labels) -> Result<(), String> {
-    let given = scores.shape.last().copied().flatten();
-    match (task, given) {
-        (Task::Tensors, _) | (_, None) => Ok(()),
-        (_, Some(given)) if given == labels.len() && scores.dtype == DType::F32 => Ok(()),
-        (_, Some(_)) => {
-            Err(format!("there are {} labels, output {scores} is not that many f32", labels.len()))
-        }
     }
 }

@@ -10,9 +10,11 @@
 //!
 //! Promises: only regular files are read, never more than [`Limits`] allows, and a pipe or device
 //! does not block; what is wrong with one model does not touch another; a key that is not known is
-//! an error. No model is run here and ONNX is not understood: that begins with loading.
+//! an error. Up to here no model is run and ONNX is not understood; that begins with loading.
+//!
+//! [`Provision`] loads what is to be served: `prepare` reads and opens a version, `profile` measures
+//! and plans its runs, the golden samples prove it, the [`Catalog`] publishes it.
 
-mod batch_proof;
 mod card;
 mod catalog;
 mod check;
@@ -29,6 +31,8 @@ mod manifest;
 mod model_config;
 mod package;
 mod plan;
+mod prepare;
+mod profile;
 mod provision;
 mod scan;
 
@@ -47,5 +51,9 @@ pub use manifest::{Manifest, Outputs, Task, Tolerance};
 pub use model_config::{Device, ModelConfig, Runtime};
 pub use package::{SealedPackage, read_version};
 pub use plan::{Plan, plan};
+pub use profile::{
+    Cell, LatencyModel, PlanError, Profile, RunPlan, Sharing, Sizes, Survey, SurveyError, Surveyor,
+    Timing, Wide, rows_per_second_of_all,
+};
 pub use provision::Provision;
 pub use scan::{Found, FoundModel, FoundVersion, Layout, scan};

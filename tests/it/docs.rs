@@ -9,7 +9,7 @@ use std::{
 
 use linesight::{
     http::Code,
-    metrics::{Metrics, Outcome},
+    metrics::{Metrics, Outcome, Planned},
     types::{Budget, Decision, Labels, Reason, Verdict},
 };
 
@@ -43,6 +43,8 @@ fn exported() -> Catalogue {
     model.set_state(version, "serving", &["serving"]);
     model.set_info(version, "d", "p", "e");
     model.set_load_duration(version, Duration::ZERO);
+    let planned = Planned { lanes: 1, threads_per_lane: 1, max_batch: 1, lane_bytes: Some(1) };
+    model.set_plan(version, planned);
     model.golden_failed(version, 0);
     model.shed("queue");
     metrics.process.answered("data", 200);

@@ -138,6 +138,24 @@ const FAILING: &[Failing] = &[
         why: "longer than the limit of 2 ms; raise [budget] limit",
         golden_failures: 0,
     },
+    Failing {
+        what: "more lanes than cores",
+        make: |models| {
+            models.proven("bad", "[runtime]\nlanes = 2\n");
+        },
+        why: "[runtime] lanes = 2 in model.toml is more than the 1 this process has",
+        golden_failures: 0,
+    },
+    Failing {
+        what: "a lane that may not use what one row takes",
+        make: |models| {
+            let wants = "required = true\n[runtime]\nmemory = \"1MiB\"\n";
+            models.file("bad/1/model.onnx", fs::read(onnx("wide_mlp")).unwrap());
+            models.file("bad/model.toml", wants);
+        },
+        why: "more than [runtime] memory in model.toml allows (1 MiB)",
+        golden_failures: 0,
+    },
 ];
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::BudgetBody;
 use crate::{
-    repository::{ModelEntry, ServingModel, Snapshot, VersionState},
+    repository::{ModelEntry, RunPlan, ServingModel, Snapshot, VersionState},
     types::{DType, Digest, Evidence, ModelName, ModelVersion},
 };
 
@@ -47,6 +47,19 @@ struct Sealed<'a> {
     digest: Digest,
     evidence: Evidence,
     labels: Vec<&'a str>,
+    plan: PlanBody,
+}
+
+/// How it is run on this machine.
+#[derive(Debug, Serialize)]
+struct PlanBody {
+    lanes: usize,
+    threads_per_lane: usize,
+    max_batch: usize,
+    /// Working memory of a lane, where it is known.
+    lane_bytes: Option<u64>,
+    /// Whether one item on all cores would be worth it.
+    wide: &'static str,
 }
 
 /// `GET /v1/models/{model}/versions/{version}`.
@@ -119,7 +132,24 @@ impl<'a> VersionLine<'a> {
 impl<'a> From<&'a ServingModel> for Sealed<'a> {
     fn from(model: &'a ServingModel) -> Self {
         let labels = model.manifest.labels.iter().map(|it| &**it).collect();
-        Self { digest: model.digest, evidence: model.evidence, labels }
+        Self {
+            digest: model.digest,
+            evidence: model.evidence,
+            labels,
+            plan: PlanBody::from(&model.plan),
+        }
+    }
+}
+
+impl From<&RunPlan> for PlanBody {
+    fn from(plan: &RunPlan) -> Self {
+        Self {
+            lanes: plan.lanes,
+            threads_per_lane: plan.threads_per_lane,
+            max_batch: plan.max_batch,
+            lane_bytes: plan.lane_bytes,
+            wide: plan.wide.as_str(),
+        }
     }
 }
 
