@@ -3,7 +3,9 @@
 mod check;
 mod doctor;
 mod init;
+mod plot;
 mod predict;
+mod profile;
 mod serve;
 mod table;
 
@@ -15,6 +17,7 @@ use crate::{
     app::AppError,
     config::{Config, ConfigErrors, ConfigSources, RawConfig},
     onnx::EnvironmentError,
+    types::{ModelName, ModelRef, ModelVersion},
 };
 
 /// Serves ONNX models over HTTP and answers every item inside a latency budget.
@@ -32,6 +35,7 @@ Examples:
   linesight predict vial-defect vial.jpg           the same answer without a server
   linesight init resnet50.onnx                     make a package to fill in from a bare model
   linesight check models/                          every complaint about a repository
+  linesight profile vial-defect                    how long runs take here, and the plan made of it
 
 Exit codes: 0 all well, 1 something failed, 2 wrong usage, 78 wrong configuration, 130 second
 signal while stopping.";
@@ -46,6 +50,8 @@ enum Command {
     Check(check::Check),
     /// Make a package to fill in from a bare ONNX file.
     Init(init::Init),
+    /// Measure how long a model's runs take, and show the plan that follows.
+    Profile(profile::Profile),
     /// Show versions, digests, cores, and whether the models answer their golden samples.
     Doctor(doctor::Doctor),
     /// Print the OpenAPI document of the HTTP interface.
@@ -61,6 +67,9 @@ struct Settings {
     /// Model repository [default: models]
     #[arg(long, value_name = "DIR")]
     models: Option<String>,
+    /// Folder that remembers how long runs take, or "off" [default: linesight in the user's cache]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<String>,
     /// ONNX Runtime library, or the folder it is in [default: looked for]
     #[arg(long, value_name = "PATH")]
     onnxruntime_lib: Option<String>,
@@ -77,6 +86,7 @@ impl Settings {
         let mut flags = RawConfig::default();
         let given = [
             ("models.path", "--models", &self.models),
+            ("models.cache", "--cache", &self.cache),
             ("runtime.library", "--onnxruntime-lib", &self.onnxruntime_lib),
             ("runtime.cores", "--cores", &self.cores),
             ("log.level", "--log-level", &self.log_level),
@@ -99,6 +109,15 @@ impl Settings {
     }
 }
 
+/// NAME, or NAME/VERSION.
+fn model_ref(text: &str) -> anyhow::Result<ModelRef> {
+    let (name, version) = match text.split_once('/') {
+        Some((name, version)) => (name, Some(version.parse::<ModelVersion>()?)),
+        None => (text, None),
+    };
+    Ok(ModelRef { name: name.parse::<ModelName>()?, version })
+}
+
 /// Wrong configuration, as sysexits.h numbers it.
 const EX_CONFIG: u8 = 78;
 
@@ -110,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Predict(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Init(command) => command.run(),
+        Command::Profile(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Openapi => {
             table::print(crate::http::OPENAPI.trim_end());

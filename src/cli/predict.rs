@@ -11,13 +11,13 @@ use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::{Settings, table};
+use super::{Settings, model_ref, table};
 use crate::{
     app::{self, Engines},
     http,
     predict::{Announced, Image, Input, Outcome, Predictor},
     repository::VersionState,
-    types::{Instant, ModelName, ModelRef, ModelVersion, RequestId},
+    types::{Instant, ModelRef, RequestId},
 };
 
 /// Ask a model about image files, without a server, through the same path.
@@ -34,14 +34,6 @@ pub(super) struct Predict {
     /// One JSON object a line: "path", then what the server would answer; or "path" and "error"
     #[arg(long)]
     json: bool,
-}
-
-fn model_ref(text: &str) -> anyhow::Result<ModelRef> {
-    let (name, version) = match text.split_once('/') {
-        Some((name, version)) => (name, Some(version.parse::<ModelVersion>()?)),
-        None => (text, None),
-    };
-    Ok(ModelRef { name: name.parse::<ModelName>()?, version })
 }
 
 /// How many images are asked about at once, for each core: enough that decoding one overlaps the

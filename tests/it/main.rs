@@ -16,6 +16,7 @@ mod mutations; // damaged images and bombs: refused, or decoded as Pillow does; 
 mod overload; // more than can be done: refused at once, forgotten when it is over
 mod package; // packages and repositories on a real disk
 mod parity; // our pixels against those Pillow makes of the same bytes
+mod profile; // what runs cost: the command, what is remembered, the plan
 mod prometheus; // a real Prometheus scrapes a real server
 mod refusals; // requests that are refused: status, code, and nothing approved
 mod shutdown; // SIGTERM under load: who was let in is answered

@@ -31,7 +31,7 @@ fn path(folder: &Repository, name: &str) -> String {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["", "serve", "predict", "check", "init", "doctor", "openapi"] {
+    for command in ["", "serve", "predict", "check", "init", "profile", "doctor", "openapi"] {
         let mut help = linesight();
         let help = help.args(Some(command).filter(|it| !it.is_empty())).arg("--help");
         let ran = run(help.env_remove("COLUMNS"));
