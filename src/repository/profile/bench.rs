@@ -131,8 +131,8 @@ impl Bench {
 struct Waits {
     /// This thread's, or of a session of several threads this process's.
     waited: Duration,
-    /// Ticks in which the machine under this one ran something else.
-    stolen_ticks: u64,
+    /// All processors', in which the machine under this one ran something else.
+    stolen: Duration,
 }
 
 impl Waits {
@@ -143,12 +143,13 @@ impl Waits {
             let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
             tasks.map(|it| run_delay(&read(it.path().join("schedstat")))).sum()
         };
-        Self { waited, stolen_ticks: stolen_ticks(&read("/proc/stat")) }
+        Self { waited, stolen: stolen(&read("/proc/stat")) }
     }
 
     fn spoilt(self, before: Self, took: Duration) -> bool {
         let waited = self.waited.saturating_sub(before.waited);
-        self.stolen_ticks > before.stolen_ticks || waited > took.mul_f64(DISTURBED)
+        let stolen = self.stolen.saturating_sub(before.stolen);
+        waited + stolen > took.mul_f64(DISTURBED)
     }
 }
 
@@ -162,10 +163,12 @@ fn run_delay(schedstat: &str) -> Duration {
     Duration::from_nanos(nanos.unwrap_or(0))
 }
 
-/// The eighth figure of the line `cpu` of `/proc/stat`: `steal`.
-fn stolen_ticks(stat: &str) -> u64 {
+/// The eighth figure of the line `cpu` of `/proc/stat`: `steal`, in hundredths of a second (USER_HZ
+/// is 100 wherever Linux runs).
+fn stolen(stat: &str) -> Duration {
     let line = stat.lines().next().unwrap_or_default();
-    line.split_whitespace().nth(8).and_then(|it| it.parse().ok()).unwrap_or(0)
+    let ticks: Option<u64> = line.split_whitespace().nth(8).and_then(|it| it.parse().ok());
+    Duration::from_millis(ticks.unwrap_or(0).saturating_mul(10))
 }
 
 #[cfg(test)]
@@ -178,23 +181,25 @@ mod tests {
     fn what_the_kernel_tells_is_read() {
         assert_eq!(run_delay("125056 56915 2\n"), Duration::from_nanos(56_915));
         assert_eq!(run_delay(""), Duration::ZERO);
-        assert_eq!(stolen_ticks("cpu  40 10 74 93 14 0 48 125 0 0\ncpu0 1 2\n"), 125);
-        assert_eq!(stolen_ticks("cpu  40 10\n"), 0);
+        assert_eq!(stolen("cpu  40 10 74 93 14 0 48 125 0 0\ncpu0 1 2\n"), 1250 * MS);
+        assert_eq!(stolen("cpu  40 10\n"), Duration::ZERO);
     }
 
     #[test]
     fn a_run_that_waited_for_a_core_or_lost_it_is_spoilt() {
-        let before = Waits { waited: 50 * MS, stolen_ticks: 7 };
-        for (waited, stolen_ticks, spoilt) in [
-            (50 * MS, 7, false),
-            (50 * MS + MS / 10, 7, false),
-            (51 * MS, 7, true),
-            (50 * MS, 8, true),
+        let before = Waits { waited: 50 * MS, stolen: 70 * MS };
+        for (waited, stolen, took, spoilt) in [
+            (50 * MS, 70 * MS, 20 * MS, false),
+            (50 * MS + MS / 10, 70 * MS, 20 * MS, false),
+            (51 * MS, 70 * MS, 20 * MS, true),
+            (50 * MS, 80 * MS, 20 * MS, true),
+            // A tick in a long run says little.
+            (50 * MS, 80 * MS, 600 * MS, false),
         ] {
             assert_eq!(
-                Waits { waited, stolen_ticks }.spoilt(before, 20 * MS),
+                Waits { waited, stolen }.spoilt(before, took),
                 spoilt,
-                "{waited:?}"
+                "{waited:?} {stolen:?}"
             );
         }
     }

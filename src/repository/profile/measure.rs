@@ -86,10 +86,12 @@ pub(in crate::repository) fn at_load(
     let mut timings = climb(&mut bench, proof, asked, &mut profile);
     timings.extend(single);
     drop(bench);
-    if !wide_known {
-        timings.extend(wide(proof, cores, &mut profile));
-    }
     let is_quiet = timings.iter().all(|it| it.kept > 0);
+    // Nothing that is built hangs on this one: were it disturbed, measuring it again at every start
+    // would cost more than it is worth.
+    if !wide_known {
+        wide(proof, cores, &mut profile);
+    }
     let worth_caching = is_quiet && known != Some(&profile);
     Ok(Measured { profile, worth_caching })
 }
@@ -170,7 +172,7 @@ pub(super) fn note_memory(bench: &Bench, subject: Subject<'_>, size: usize, prof
 }
 
 /// Times one row on all cores, if its outputs are those it has on one.
-fn wide(proof: Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) -> Option<Timing> {
+fn wide(proof: Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) {
     let graph = proof.subject.graph;
     let timed = || {
         let session = graph.open_wide(cores).map_err(|it| it.to_string())?;
@@ -179,13 +181,7 @@ fn wide(proof: Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) -> Option<
         bench.time(&row, Effort::AT_LOAD).map_err(|it| it.to_string())
     };
     match timed() {
-        Ok(timing) => {
-            profile.latency.record(1, cores.get(), timing.least);
-            Some(timing)
-        }
-        Err(why) => {
-            profile.wide_refused = Some(why);
-            None
-        }
+        Ok(timing) => profile.latency.record(1, cores.get(), timing.least),
+        Err(why) => profile.wide_refused = Some(why),
     }
 }
