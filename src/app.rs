@@ -206,6 +206,7 @@ fn start_loading(
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let result = engines.load(&runtime);
+        host::settle_allocator();
         if result.is_err() {
             shutdown.request();
         }

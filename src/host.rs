@@ -99,25 +99,31 @@ fn cpu_of(cpuinfo: &str) -> String {
     found.collect::<Vec<_>>().join(", ")
 }
 
-/// Makes glibc give freed memory back. Call it first thing in `main`, before there are threads.
+/// Gives back what loading has freed, and makes glibc go on giving back. Call it when the models are
+/// loaded.
 ///
 /// Left alone, glibc raises both thresholds as it sees large blocks freed, and keeps what a dropped
 /// model leaves: 143 MB resident after dropping three sessions of EfficientNet-B0, 66 MB with these
-/// (2 cores, Debian 12, ONNX Runtime 1.31.1). `false`: glibc refused, which only costs memory.
+/// (2 cores, Debian 12, ONNX Runtime 1.31.1). Not before loading, which frees and takes again blocks as
+/// large as the model: with these thresholds each comes from the kernel page by page, and the start
+/// of the vial model took 80 ms longer. `false`: glibc refused, which only costs memory.
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
-pub fn tune_allocator() -> bool {
+#[expect(unsafe_code, reason = "mallopt and malloc_trim have no safe wrapper")]
+pub fn settle_allocator() -> bool {
     const THRESHOLD_BYTES: libc::c_int = 65_536;
-    // SAFETY: `mallopt` takes two integers by value and locks the allocator's state by itself.
+    // SAFETY: integers by value; both lock the allocator's arenas by themselves. Other threads may
+    // read a threshold meanwhile, a word that glibc changes under them too when it raises it.
     unsafe {
-        libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD_BYTES) == 1
-            && libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD_BYTES) == 1
+        let set = libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD_BYTES) == 1
+            && libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD_BYTES) == 1;
+        let _nothing_was_free = libc::malloc_trim(0);
+        set
     }
 }
 
 /// Other C libraries have nothing to tune.
 #[cfg(not(target_env = "gnu"))]
-pub fn tune_allocator() -> bool {
+pub fn settle_allocator() -> bool {
     true
 }
 
@@ -296,6 +302,6 @@ mod tests {
         let theirs = std::thread::available_parallelism().unwrap();
         assert_eq!(Host::detect().cores(None), theirs);
         assert!(rss_bytes().unwrap() > 100_000);
-        assert!(tune_allocator());
+        assert!(settle_allocator());
     }
 }

@@ -3,6 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    linesight::host::tune_allocator();
     linesight::cli::main()
 }
