@@ -126,16 +126,16 @@ const DECODE_NANOS_PER_MEGAPIXEL: u64 = 3_000_000;
 /// The share of the newest run in [`ModelRuntime::run_pace`].
 const SHARE_OF_RUN: f64 = 1.0 / 16.0;
 
-/// One answer in so many may be later than the reserve foresees: of what is answered within the
-/// target, half of what one in a hundred would allow.
-const ONE_IN: u64 = 200;
+/// One answer in so many may be later than the reserve foresees.
+const ONE_IN: u64 = 100;
 /// What an answer in time takes off the reserve; one that is late adds `ONE_IN - 1` times as much.
 const MISS_STEP_NANOS: u64 = 20_000;
 /// The least that is taken off a target: a 20th part of it. What the sockets and the client add after the
 /// last byte was sent, and before the first is read, cannot be seen from here.
 const LEAST_RESERVE: u32 = 20;
-/// And the most: half of it.
-const MOST_RESERVE: u32 = 2;
+/// And the most: a sixth of it. A machine that stood still makes all that waited late at once, and much is
+/// learnt from that which will not come again soon.
+const MOST_RESERVE: u32 = 6;
 
 impl ModelRuntime {
     pub(super) fn new(key: ModelKey, spec: ModelSpec) -> Self {
@@ -206,7 +206,8 @@ impl ModelRuntime {
         } else {
             known.saturating_sub(MISS_STEP_NANOS)
         };
-        let most = u64::try_from(self.spec.terms.target.as_nanos()).unwrap_or(u64::MAX);
+        let most = self.spec.terms.target / MOST_RESERVE;
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
         // Two items may race: losing one of the two steps does no harm.
         self.miss_nanos.store(moved.min(most), Ordering::Relaxed);
     }
