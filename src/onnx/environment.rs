@@ -3,7 +3,8 @@
 //! There is no thread pool shared by sessions: a lane's session computes on the lane's own thread.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Mutex},
     thread::JoinHandle,
@@ -116,7 +117,11 @@ fn forward(level: LogLevel, category: &str, id: &str, location: &str, message: &
 fn hash_in_background(file: &Path) -> LazyLock<Option<Digest>, Hashing> {
     let hash = {
         let file = file.to_path_buf();
-        move || -> io::Result<Digest> { Ok(Digest::of(&fs::read(file)?)) }
+        // In pieces: the library is 29 MB, and memory for all of it would take longer than its digest.
+        move || -> io::Result<Digest> {
+            let mut file = fs::File::open(file)?;
+            Digest::of_pieces(|piece| file.read(piece))
+        }
     };
     let thread: io::Result<JoinHandle<io::Result<Digest>>> =
         std::thread::Builder::new().name("hash-runtime".to_owned()).spawn(hash.clone());

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::Path,
+    sync::Arc,
 };
 
 use super::error::FileError;
@@ -42,20 +43,20 @@ impl Default for Limits {
 }
 
 /// The bytes of a sealed file: no link, no pipe, at most `limit` bytes.
-pub(crate) fn read_sealed(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read_sealed(path: &Path, limit: u64) -> Result<Arc<[u8]>, FileError> {
     let seen = fs::symlink_metadata(path).map_err(missing_or)?;
     read_seen(path, &seen, limit)
 }
 
 /// The bytes of an operator's file. It may be a link, as Kubernetes mounts a ConfigMap.
-pub(crate) fn read_linked(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+pub(crate) fn read_linked(path: &Path, limit: u64) -> Result<Arc<[u8]>, FileError> {
     let seen = fs::metadata(path).map_err(missing_or)?;
     read_seen(path, &seen, limit)
 }
 
 /// Looks before opening, since opening a pipe blocks; looks again after, since the name may have
 /// been given to something else in between.
-fn read_seen(path: &Path, seen: &Metadata, limit: u64) -> Result<Vec<u8>, FileError> {
+fn read_seen(path: &Path, seen: &Metadata, limit: u64) -> Result<Arc<[u8]>, FileError> {
     let regular = |it: &Metadata| match kind(it) {
         None => Ok(()),
         Some(found) => Err(FileError::NotRegular { found }),
@@ -70,13 +71,35 @@ fn read_seen(path: &Path, seen: &Metadata, limit: u64) -> Result<Vec<u8>, FileEr
     if (opened.dev(), opened.ino()) != (seen.dev(), seen.ino()) {
         return Err(FileError::Replaced);
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(seen.len()).unwrap_or(0));
+    // Read to where it stays: memory for a second copy costs a start more than reading does.
+    let expected = usize::try_from(seen.len()).unwrap_or(0);
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, expected).collect();
+    let place = Arc::get_mut(&mut bytes).expect("nobody else holds what was made a line above");
+    let n = fill(&file, place)?;
+    if n < expected {
+        return Ok(bytes.get(..n).unwrap_or_default().into());
+    }
     // One byte more than allowed: a file that grows while it is read is noticed.
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
+    let mut more = Vec::new();
+    file.take(limit.saturating_sub(seen.len()).saturating_add(1)).read_to_end(&mut more)?;
+    if seen.len() + more.len() as u64 > limit {
         return Err(FileError::TooLarge { limit });
     }
-    Ok(bytes)
+    Ok(if more.is_empty() { bytes } else { [&bytes, &more[..]].concat().into() })
+}
+
+/// Reads until the place is full or the file at its end; says how far it came.
+fn fill(mut file: &File, place: &mut [u8]) -> io::Result<usize> {
+    let mut n = 0;
+    while let Some(rest) = place.get_mut(n..).filter(|it| !it.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(read) => n += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(n)
 }
 
 /// What a name stands for if not for a regular file.
@@ -114,14 +137,16 @@ mod tests {
         assert!(mkfifo.success());
 
         let message = |name: &str, limit| read_sealed(&at(name), limit).unwrap_err().to_string();
-        assert_eq!(read_sealed(&at("file"), 4).unwrap(), b"four");
+        assert_eq!(*read_sealed(&at("file"), 4).unwrap(), *b"four");
+        // A file that says it has none, as those of the kernel do, is read all the same.
+        assert!(read_sealed(Path::new("/proc/self/status"), 1 << 20).unwrap().len() > 100);
         assert_eq!(message("file", 3), "has more than the 3 bytes allowed");
         assert_eq!(message("link", 9), "is a symbolic link, not a regular file");
         assert_eq!(message("pipe", 9), "is a named pipe, not a regular file");
         assert_eq!(message(".", 9), "is a folder, not a regular file");
         assert_eq!(message("none", 9), "is missing");
 
-        assert_eq!(read_linked(&at("link"), 4).unwrap(), b"four");
+        assert_eq!(*read_linked(&at("link"), 4).unwrap(), *b"four");
         assert!(matches!(read_linked(&at("loop"), 4), Err(FileError::Unreadable(_))));
         assert!(matches!(read_linked(&at("pipe"), 4), Err(FileError::NotRegular { .. })));
     }

@@ -99,7 +99,7 @@ fn bare(
         version: found.version,
         digest: Digest::of(&bytes),
         sealed: false,
-        model: bytes.into(),
+        model: bytes,
         manifest: None,
         golden: Vec::new(),
         card: None,
@@ -234,7 +234,7 @@ impl Reader<'_> {
                 return None;
             }
         }
-        Some(bytes.into())
+        Some(bytes)
     }
 
     /// As [`Self::take`] where the file may be absent. Under a seal, a listed file may not.

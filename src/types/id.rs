@@ -166,6 +166,21 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// The digest of bytes that come in pieces, which need not all be held.
+    ///
+    /// # Errors
+    /// The first that a piece comes with.
+    pub fn of_pieces<E>(mut next: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<Self, E> {
+        let (mut state, mut piece) = (sha2::Sha256::new(), vec![0; 256 * 1024]);
+        loop {
+            let n = next(&mut piece)?;
+            match piece.get(..n) {
+                Some([]) | None => return Ok(Self(state.finalize().into())),
+                Some(piece) => state.update(piece),
+            }
+        }
+    }
+
     /// The 64 hex digits without the algorithm's name.
     #[must_use]
     pub fn hex(&self) -> String {
