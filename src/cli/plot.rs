@@ -13,7 +13,7 @@ const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 120.0;
-const TOP: f64 = 50.0;
+const TOP: f64 = 60.0;
 const BOTTOM: f64 = 60.0;
 
 /// Told apart by those who see few colours too (M. Okabe, K. Ito: Color Universal Design, 2008).
@@ -35,8 +35,9 @@ impl Axis {
     }
 }
 
-/// Draws lines. `axes` names what is measured along and up, with its unit.
-pub(super) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
+/// Draws lines under a title and a line below it. `axes` names what is measured along and up, with
+/// its unit.
+pub(super) fn svg(title: [&str; 2], axes: [&str; 2], lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|it| it.points.iter().copied());
     let along: Vec<f64> = ascending(points().map(|it| it.0));
     let up: Vec<f64> = ascending(points().map(|it| it.1));
@@ -79,18 +80,19 @@ pub(super) fn svg(title: &str, axes: [&str; 2], lines: &[Line]) -> String {
     out
 }
 
-fn head(title: &str) -> String {
-    let title = escaped(title);
+fn head([title, below]: [&str; 2]) -> String {
+    let (title, below) = (escaped(title), escaped(below));
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12" role="img">
 <title>{title}</title>
 <rect width="100%" height="100%" fill="#fff"/>
-<text x="{LEFT}" y="26" font-size="14">{title}</text>
+<text x="{LEFT}" y="22" font-size="14">{title}</text>
+<text x="{LEFT}" y="38" font-size="11" fill="#555">{below}</text>
 "##
     )
 }
 
-fn empty(title: &str) -> String {
+fn empty(title: [&str; 2]) -> String {
     format!("{}</svg>\n", head(title))
 }
 
@@ -190,7 +192,7 @@ mod tests {
             Line { name: "1 thread".to_owned(), points },
             Line { name: "<2> threads".to_owned(), points: vec![(1.0, 10.4)] },
         ];
-        let drawn = svg("a & b", ["items", "ms"], &lines);
+        let drawn = svg(["a & b", "c"], ["items", "ms"], &lines);
         let number = |text: &str, name: &str| -> f64 {
             let from = text.split(&format!("{name}=\"")).nth(1).unwrap();
             from.split('"').next().unwrap().parse().unwrap()
@@ -208,7 +210,7 @@ mod tests {
         assert!(drawn.contains("<title>a &amp; b</title>") && drawn.contains("&lt;2&gt; threads"));
         assert!(drawn.contains("ms, logarithmic") && drawn.ends_with("</svg>\n"));
         // A single point, or none, is a chart too.
-        assert!(svg("t", ["x", "y"], &lines[1..]).contains("<circle"));
-        assert!(svg("t", ["x", "y"], &[]).ends_with("</svg>\n"));
+        assert!(svg(["t", "u"], ["x", "y"], &lines[1..]).contains("<circle"));
+        assert!(svg(["t", "u"], ["x", "y"], &[]).ends_with("</svg>\n"));
     }
 }

@@ -97,11 +97,13 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn title(&self) -> String {
+    /// What was measured, and on what.
+    fn title(&self) -> [String; 2] {
         let Survey { name, version, cpu, .. } = &self.survey;
         let (cores, onnxruntime) = (self.cores, self.onnxruntime);
         let noun = if cores.get() == 1 { "core" } else { "cores" };
-        format!("{name} version {version} on {cores} {noun} of {cpu}; ONNX Runtime {onnxruntime}")
+        let machine = format!("{cores} {noun} of {cpu}; ONNX Runtime {onnxruntime}");
+        [format!("{name} version {version}"), machine]
     }
 
     fn lanes(&self, cell: &Cell) -> usize {
@@ -128,7 +130,8 @@ impl Found<'_> {
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
         rows.extend(self.survey.cells.iter().map(|it| self.row(it)));
         let Survey { plan, profile, not_cached, .. } = &self.survey;
-        let mut text = format!("{}\n\n{}\n", self.title(), table::columns(&rows));
+        let [what, machine] = self.title();
+        let mut text = format!("{what} on {machine}\n\n{}\n", table::columns(&rows));
         if let Sharing::Refused(why) = &profile.sharing {
             text.push_str(&format!("\nItems may not share a run: {why}\n"));
         }
@@ -231,7 +234,8 @@ impl Found<'_> {
                 None => lines.push(plot::Line { name, points: vec![point] }),
             }
         }
-        plot::svg(&self.title(), ["items a run", "ms a run"], &lines)
+        let [what, machine] = self.title();
+        plot::svg([&what, &machine], ["items a run", "ms a run"], &lines)
     }
 }
 

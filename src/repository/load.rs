@@ -356,3 +356,21 @@ fn log_plan(wanted: Wanted<'_>, profile: &Profile, plan: &RunPlan, remembered: b
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remembered_run_time_is_held_against_the_golden_samples() {
+        let ms = Duration::from_millis;
+        let mut cached = Profile::default();
+        cached.latency.record(1, 1, ms(30));
+        for (run, holds) in [(19, false), (20, true), (30, true), (90, true), (92, false)] {
+            assert_eq!(still_true(&cached, ms(run)), holds, "{run} ms");
+        }
+        // Of a run that short, handing it over is the greater part.
+        cached.latency.record(1, 1, Duration::from_micros(20));
+        assert!(still_true(&cached, Duration::from_micros(900)));
+    }
+}
