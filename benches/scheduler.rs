@@ -7,12 +7,14 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
 use linesight::{
     batch::{
-        Batcher, Batching, ExecuteError, Executor, Feed, Input, ModelHandle, ModelSpec, Program,
-        Request,
+        Batcher, Batching, Bounds, ExecuteError, Executor, Feed, Input, ModelHandle, ModelSpec,
+        Program, Request, Terms,
     },
     metrics::Metrics,
     types::{Instant, NamedTensor, Tensor, TensorData},
 };
+
+const FAR: Duration = Duration::from_secs(600);
 
 /// A model that answers at once with what it was asked.
 #[derive(Debug)]
@@ -51,19 +53,17 @@ fn model(batcher: &Batcher, max_batch: usize) -> ModelHandle {
         image: None,
         batching: Batching { max_batch, run_times: vec![(1, cost), (max_batch.max(2), cost)] },
         max_lanes: None,
+        terms: Terms { target: FAR, burst: FAR },
         metrics: None,
     })
 }
 
 fn request(name: &Arc<str>, outputs: &Arc<[Arc<str>]>) -> Request {
-    let far = Instant::now() + Duration::from_secs(600);
     let tensor = Tensor::new(vec![1, 4], vec![0.5; 4]).expect("four elements");
     Request {
         input: Input::Tensors(vec![NamedTensor { name: Arc::clone(name), tensor }]),
         outputs: Arc::clone(outputs),
-        aim: far,
-        expires: far,
-        client_deadline: None,
+        bounds: Bounds::until(Instant::now() + FAR),
     }
 }
 

@@ -206,7 +206,7 @@ struct WholeTiming {
     wall_ms: f64,
 }
 
-fn request(jpeg: &[u8]) -> Vec<u8> {
+pub fn request(jpeg: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /v1/models/vial-defect/predict HTTP/1.1\r\nHost: bench\r\n\
          Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
@@ -231,7 +231,16 @@ impl Connection {
 
     /// Sends a whole request and reads the whole answer: status and body.
     pub fn ask(&mut self, request: &[u8]) -> io::Result<(u16, &[u8])> {
-        self.stream.write_all(request)?;
+        self.send(request)?;
+        self.receive()
+    }
+
+    pub fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request)
+    }
+
+    /// Reads a whole answer: status and body.
+    pub fn receive(&mut self) -> io::Result<(u16, &[u8])> {
         let (mut filled, mut head) = (0, None);
         loop {
             let n = self.stream.read(&mut self.buffer[filled..])?;

@@ -13,6 +13,7 @@ mod floor; // decode and run on every core, and nothing else
 mod lifecycle; // start to ready; resident memory over ten thousand requests
 mod load; // the load generator and its HTTP client
 mod machine; // processor, versions, who used the processor
+mod overload; // more than can be answered: what is still in time, how fast the rest is refused
 mod report; // requirements, docs/benchmarks.md, benches/runs/*.json
 mod saturation; // throughput at 2, 8 and 32 connections against the floor
 mod server; // the release binary as a process
@@ -39,6 +40,7 @@ struct Plan {
     quick: bool,
     saturation: (usize, Window),
     alone: (usize, Window),
+    overload: Duration,
     starts: usize,
     requests: usize,
     sharing: (usize, Window),
@@ -53,6 +55,7 @@ impl Plan {
                 quick,
                 saturation: (2, window(300, 1_500)),
                 alone: (2, window(200, 1_500)),
+                overload: ms(8_000),
                 starts: 2,
                 requests: 1_000,
                 sharing: (2, window(200, 1_000)),
@@ -62,6 +65,7 @@ impl Plan {
             quick,
             saturation: (8, window(300, 2_500)),
             alone: (6, window(200, 2_500)),
+            overload: ms(20_000),
             starts: 5,
             requests: 10_000,
             sharing: (5, window(300, 2_000)),
@@ -93,6 +97,10 @@ fn measure(plan: &Plan) -> Result<Run> {
     let saturation = saturation::measure(&subject, &server, &mut floor, plan.saturation)?;
     say("one request at a time");
     let alone = alone::measure(&subject, &server, &mut floor, plan.alone)?;
+    say("overload");
+    let capacity = saturation.capacity();
+    let overload =
+        overload::measure(&subject.pictures, &server, capacity, &[2.0, 10.0], plan.overload)?;
     drop((server, floor));
     say("start to ready");
     let starts = lifecycle::starts(&binary, plan.starts)?;
@@ -118,6 +126,7 @@ fn measure(plan: &Plan) -> Result<Run> {
         micro: report::micro(),
         saturation,
         alone,
+        overload,
         starts,
         memory,
         sharing,

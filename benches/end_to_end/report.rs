@@ -15,6 +15,7 @@ use crate::{
     alone::Alone,
     lifecycle::{Memory, Starts},
     machine::Machine,
+    overload::{self, AtLoad, TARGET},
     saturation::Saturation,
     sharing::{CALLERS, Sharing},
     stats::Latency,
@@ -37,6 +38,7 @@ pub struct Run {
     pub mean_picture_bytes: usize,
     pub saturation: Saturation,
     pub alone: Alone,
+    pub overload: Vec<AtLoad>,
     pub starts: Starts,
     pub memory: Memory,
     pub sharing: Sharing,
@@ -76,7 +78,8 @@ fn requirements(run: &Run) -> Vec<Requirement> {
     let untimed = |it| Requirement { timed: false, ..it };
     let (added, ready) = (run.alone.added_p50_ms, run.starts.median_ms / 1e3);
     let (memory, sharing) = (&run.memory, &run.sharing);
-    vec![
+    let mut all = overload_requirements(&run.overload);
+    all.extend([
         requirement("HTTP at saturation, of the raw floor", "≥ 0.90", f3(raw), raw >= 0.9),
         requirement("the same, of the fair floor", "≥ 0.90", f3(fair), fair >= 0.9),
         requirement("added p50, one at a time", "≤ 1 ms", format!("{added:.2} ms"), added <= 1.0),
@@ -99,7 +102,33 @@ fn requirements(run: &Run) -> Vec<Requirement> {
             format!("{:.1}", sharing.gain),
             sharing.gain >= 2.0,
         ),
-    ]
+    ]);
+    all
+}
+
+fn overload_requirements(loads: &[AtLoad]) -> Vec<Requirement> {
+    let mut all = Vec::new();
+    let mut add = |what, asked, measured, met| {
+        all.push(Requirement { what, asked, measured, met, timed: true });
+    };
+    for it in loads {
+        let (what, asked, least) = if it.times < 5.0 {
+            ("in time at 2x the capacity, of it", "≥ 0.98", 0.98)
+        } else {
+            ("in time at 10x the capacity, of it", "≥ 0.80", 0.8)
+        };
+        add(what, asked, f3(it.of_capacity), it.of_capacity >= least);
+        if it.times < 5.0 {
+            let ms = |it: f64| format!("{it:.0} ms");
+            let (p99, refused) = (it.answered.p99_ms, it.refused.p99_ms);
+            let target = TARGET.as_secs_f64() * 1e3;
+            add("p99 of the answers at 2x", "≤ 600 ms", ms(p99), p99 <= target);
+            add("p99 of a refusal at 2x", "≤ 20 ms", ms(refused), refused <= 20.0);
+            let after = it.recovery_ms;
+            add("in time again after 2x", "≤ 700 ms", ms(after), after <= 700.0);
+        }
+    }
+    all
 }
 
 fn f3(it: f64) -> String {
@@ -161,6 +190,7 @@ fn page_of(run: &Run) -> String {
     out += &conditions(run);
     out += &saturation(run);
     out += &alone(run);
+    out += &overload::section(run.saturation.capacity(), &run.overload);
     out += &rest(run);
     out += &micro_table(&run.micro);
     out

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use linesight::{
     app,
-    batch::{Batcher, Batching, Input, Request},
+    batch::{Batcher, Batching, Bounds, Input, Request},
     config::{Config, ConfigSources, RawConfig},
     metrics::Metrics,
     onnx::Environment,
@@ -122,13 +122,10 @@ async fn drive(model: &ServingModel, callers: usize, window: Window) -> Result<(
         let (mut items, mut runs) = (0_usize, 0.0);
         while Instant::now() < to {
             let tensor = Tensor::new(vec![1, row.len()], row.clone())?;
-            let far = to + window.total() * 100;
             let request = Request {
                 input: Input::Tensors(vec![NamedTensor { name: Arc::clone(&input.name), tensor }]),
                 outputs: Arc::clone(&outputs),
-                aim: far,
-                expires: far,
-                client_deadline: None,
+                bounds: Bounds::until(to + window.total() * 100),
             };
             let answer = model.lanes.infer(request).await?;
             let now = Instant::now();

@@ -17,9 +17,9 @@ use super::{
     assignment::{Assignment, RunItem, RunResult},
     error::{BatchError, Refusal, RefusalCause},
     event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
-    job::{Answer, BatchKey, Content, Input, Job, Request},
+    job::{Answer, BatchKey, Bounds, Content, Input, Job, Request},
     runtime::{ModelRuntime, ModelSpec},
-    scheduler::Scheduler,
+    scheduler::{Admission, Candidate, Scheduler},
 };
 use crate::{imaging::Pixels, metrics::Metrics, types::Instant};
 
@@ -84,7 +84,7 @@ impl Core {
         let key = ModelKey(state.next_model);
         state.next_model += 1;
         let max_lanes = spec.max_lanes.unwrap_or(state.n_lanes);
-        state.scheduler.add_model(key, spec.batching.max_batch, max_lanes);
+        state.scheduler.add_model(key, spec.batching.max_batch, max_lanes, spec.terms);
         let model = Arc::new(ModelRuntime::new(key, spec));
         state.models.insert(key, Arc::clone(&model));
         model
@@ -103,9 +103,10 @@ impl Core {
             waiting.iter().filter_map(|it| state.jobs.remove(it)).collect();
     }
 
-    /// Predicted time until a lane turns to an item of this version that arrives now.
-    pub(super) fn predicted_wait(&self, model: ModelKey) -> Duration {
-        self.lock().scheduler.predicted_wait(model, Instant::now())
+    /// Whether an item of this version would be let in now, if its body were there.
+    pub(super) fn has_room(&self, model: &ModelRuntime, bounds: &Bounds) -> Result<(), Refusal> {
+        let cost = model.typical_cost();
+        self.lock().judge(model, bounds, cost, Instant::now())
     }
 
     /// Queues an item.
@@ -131,23 +132,13 @@ impl Core {
         };
         let per_row = model.batching.load().run_time_per_row();
         let run = per_row.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX));
-        let expires = request.client_deadline.map_or(request.expires, |it| it.min(request.expires));
-
+        let Bounds { aim, .. } = request.bounds;
+        let expires = request.bounds.earliest();
         let mut state = self.lock();
         if state.stopping {
             return Err(BatchError::Stopped);
         }
-        let cost = decode.unwrap_or_default() + run;
-        let wait = state.scheduler.predicted_wait(model.key, now);
-        let done = now + wait + cost;
-        // What finds an idle lane is tried, whatever it is said to cost: the estimate may be wrong,
-        // and only trying can mend it.
-        if !wait.is_zero() && done > expires {
-            let cause =
-                if done > request.expires { RefusalCause::Queue } else { RefusalCause::Deadline };
-            let retry_after = (done - expires).max(SHORTEST_RETRY);
-            return Err(Refusal { cause, retry_after }.into());
-        }
+        state.judge(model, &request.bounds, decode.unwrap_or_default() + run, now)?;
         let item = ItemKey(state.next_item);
         state.next_item += 1;
         let (reply, answer) = oneshot::channel();
@@ -163,16 +154,8 @@ impl Core {
             reply: Some(reply),
         };
         state.jobs.insert(item, job);
-        let arrival = Arrival {
-            item,
-            model: model.key,
-            batch_key: key,
-            rows,
-            decode,
-            run,
-            aim: request.aim,
-            expires,
-        };
+        let arrival =
+            Arrival { item, model: model.key, batch_key: key, rows, decode, run, aim, expires };
         let actions = state.scheduler.arrive(arrival, now);
         let todo = state.carry_out(actions, now);
         self.finish(state, todo, None);
@@ -328,6 +311,25 @@ impl Core {
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 
 impl State {
+    /// Lets a candidate in, or says why not and when to ask again.
+    fn judge(
+        &mut self,
+        model: &ModelRuntime,
+        bounds: &Bounds,
+        cost: Duration,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let (aim, expires, reserve) = (bounds.aim, bounds.earliest(), model.reserve());
+        let candidate = Candidate { model: model.key, cost, aim, reserve, expires };
+        let (cause, by) = match self.scheduler.judge(&candidate, now) {
+            Admission::Admitted => return Ok(()),
+            Admission::NoCredit { by } => (RefusalCause::Burst, by),
+            Admission::TooLate { by } if expires + by > bounds.expires => (RefusalCause::Queue, by),
+            Admission::TooLate { by } => (RefusalCause::Deadline, by),
+        };
+        Err(Refusal { cause, retry_after: by.max(SHORTEST_RETRY) })
+    }
+
     fn expire(&mut self, now: Instant) -> Todo {
         let actions = self.scheduler.tick(now);
         self.carry_out(actions, now)

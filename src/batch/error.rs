@@ -41,6 +41,9 @@ pub enum RefusalCause {
     /// The queued work takes longer than the model's limit.
     #[error("the queue is longer than the latency limit")]
     Queue,
+    /// The queued work takes longer than the model's target, and a burst has lasted too long.
+    #[error("the queue has been longer than the latency target for longer than a burst may last")]
+    Burst,
     /// The queued work takes longer than the caller's own deadline.
     #[error("the queue is longer than the request's own deadline")]
     Deadline,
@@ -55,6 +58,7 @@ impl RefusalCause {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queue => "queue",
+            Self::Burst => "burst",
             Self::Deadline => "deadline",
             Self::Bytes => "bytes",
         }

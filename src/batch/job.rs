@@ -18,12 +18,32 @@ pub struct Request {
     pub input: Input,
     /// The outputs wanted back, by name, in that order.
     pub outputs: Arc<[Arc<str>]>,
-    /// When its answer should be ready; the order of service.
+    /// Between when and when it is wanted.
+    pub bounds: Bounds,
+}
+
+/// When an answer should be ready, and when it is no longer wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// When it should be ready: the model's target; the order of service.
     pub aim: Instant,
-    /// When its answer is no longer wanted: the model's limit.
+    /// When it is no longer wanted: the model's limit.
     pub expires: Instant,
-    /// The caller's own deadline where it is earlier than `expires`.
+    /// The caller's own deadline.
     pub client_deadline: Option<Instant>,
+}
+
+impl Bounds {
+    /// Only a last moment, as of work that no caller waits for: whoever has a target comes first.
+    #[must_use]
+    pub fn until(last: Instant) -> Self {
+        Self { aim: last, expires: last, client_deadline: None }
+    }
+
+    /// The earlier of the limit and the caller's own deadline.
+    pub(super) fn earliest(&self) -> Instant {
+        self.client_deadline.map_or(self.expires, |it| it.min(self.expires))
+    }
 }
 
 /// What an item brings.

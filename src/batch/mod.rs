@@ -18,15 +18,13 @@ mod job;
 mod lane;
 mod runtime;
 mod scheduler;
-#[cfg(test)]
-mod scheduler_tests;
 
 pub use error::{BatchError, Refusal, RefusalCause};
 pub use event::{Action, Arrival, ItemKey, LaneKey, ModelKey};
 pub use executor::{ExecuteError, Executor, Feed, Program};
-pub use job::{Answer, Input, Request};
+pub use job::{Answer, Bounds, Input, Request};
 pub use runtime::{Batching, ImageInput, ModelSpec};
-pub use scheduler::Scheduler;
+pub use scheduler::{Admission, Candidate, Scheduler, Terms};
 
 use std::{
     io,
@@ -135,16 +133,23 @@ impl ModelHandle {
         answer.unwrap_or(Err(BatchError::Stopped))
     }
 
-    /// Predicted time until a lane turns to an item that arrives now; zero if one is idle.
-    #[must_use]
-    pub fn predicted_wait(&self) -> Duration {
-        self.0.core.predicted_wait(self.0.model.key)
+    /// Whether an item that arrives now would be let in; asked before a body is read.
+    ///
+    /// # Errors
+    /// When its answer would come too late.
+    pub fn has_room(&self, bounds: &Bounds) -> Result<(), Refusal> {
+        self.0.core.has_room(&self.0.model, bounds)
     }
 
     /// Takes what has been learnt about runs since the version was registered.
     pub fn set_batching(&self, batching: Batching) {
         self.0.core.set_max_batch(self.0.model.key, batching.max_batch);
         self.0.model.batching.store(Arc::new(batching));
+    }
+
+    /// Takes note of what an item took beside waiting, decoding and running.
+    pub fn learn_rest(&self, rest: Duration) {
+        self.0.model.learn_rest(rest);
     }
 
     /// How runs are filled, and what they cost.

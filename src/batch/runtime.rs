@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{event::ModelKey, executor::Program};
+use super::{event::ModelKey, executor::Program, scheduler::Terms};
 use crate::{
     imaging::{Limits, Preprocess},
     metrics::VersionMetrics,
@@ -30,6 +30,8 @@ pub struct ModelSpec {
     pub batching: Batching,
     /// Runs at once; `None`: as many as there are lanes.
     pub max_lanes: Option<usize>,
+    /// What its items are held to.
+    pub terms: Terms,
     /// Where its runs are counted.
     pub metrics: Option<Arc<VersionMetrics>>,
 }
@@ -81,6 +83,10 @@ pub(super) struct ModelRuntime {
     pub(super) batching: ArcSwap<Batching>,
     /// Nanoseconds of decoding for a million pixels: a running mean, as it depends on the pictures.
     decode_nanos_per_megapixel: AtomicU64,
+    /// Pixels of the last picture that was decoded; 0 before the first.
+    last_pixels: AtomicU64,
+    /// Nanoseconds that 99 of 100 items take at most beside waiting, decoding and running.
+    rest_nanos: AtomicU64,
 }
 
 /// Below this many pixels a picture costs about the same: headers, tables, resizing to the input.
@@ -90,11 +96,45 @@ const FEWEST_PIXELS: u64 = 250_000;
 /// Decoding a megapixel of JPEG took 3.0 ms on one 2026 server core; the start of the running mean.
 const DECODE_NANOS_PER_MEGAPIXEL: u64 = 3_000_000;
 
+/// A hundred items at the most move the estimate of the rest by 2 ms.
+const REST_STEP_NANOS: u64 = 20_000;
+
 impl ModelRuntime {
     pub(super) fn new(key: ModelKey, spec: ModelSpec) -> Self {
         let batching = ArcSwap::from_pointee(spec.batching.clone());
         let decode_nanos_per_megapixel = AtomicU64::new(DECODE_NANOS_PER_MEGAPIXEL);
-        Self { key, spec, batching, decode_nanos_per_megapixel }
+        let (last_pixels, rest_nanos) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { key, spec, batching, decode_nanos_per_megapixel, last_pixels, rest_nanos }
+    }
+
+    /// Predicted core time of an item of which nothing is known yet: that of one like the last.
+    pub(super) fn typical_cost(&self) -> Duration {
+        let decode = match self.last_pixels.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            pixels => self.decode_time(pixels),
+        };
+        decode + self.batching.load().run_time_per_row()
+    }
+
+    /// What is set aside of the target for everything but waiting, decoding and running.
+    pub(super) fn reserve(&self) -> Duration {
+        Duration::from_nanos(self.rest_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Moves the 99th percentile of the rest: up by 99 steps where an item took longer, down by one
+    /// where it did not, which rests where one in a hundred takes longer (H. Robbins, S. Monro: A
+    /// Stochastic Approximation Method. Annals of Mathematical Statistics 22(3), 1951).
+    pub(super) fn learn_rest(&self, rest: Duration) {
+        let most = u64::try_from(self.spec.terms.target.as_nanos()).unwrap_or(u64::MAX) / 4;
+        let known = self.rest_nanos.load(Ordering::Relaxed);
+        let seen = u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX);
+        let moved = if seen > known {
+            known.saturating_add(99 * REST_STEP_NANOS).min(seen)
+        } else {
+            known.saturating_sub(REST_STEP_NANOS)
+        };
+        // Two items may race: losing one of the two steps does no harm.
+        self.rest_nanos.store(moved.min(most), Ordering::Relaxed);
     }
 
     /// Predicted time to decode a picture of so many pixels.
@@ -105,6 +145,7 @@ impl ModelRuntime {
 
     /// Learns from a picture that was decoded; an eighth of the new value enters the mean.
     pub(super) fn learn_decode(&self, pixels: u64, took: Duration) {
+        self.last_pixels.store(pixels, Ordering::Relaxed);
         let old = self.decode_nanos_per_megapixel.load(Ordering::Relaxed);
         let seen =
             took.as_nanos().saturating_mul(1_000_000) / u128::from(pixels.max(FEWEST_PIXELS));

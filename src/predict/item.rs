@@ -9,7 +9,7 @@ use super::{
     ticket::Ticket,
 };
 use crate::{
-    batch::{self, Answer, BatchError},
+    batch::{self, Answer, BatchError, Bounds},
     decide,
     imaging::{self, Limits},
     metrics::{Outcome as Fate, Stage},
@@ -124,9 +124,11 @@ async fn ask(asked: Asked<'_>, image: &Image) -> Result<Answer, ItemError> {
     let request = batch::Request {
         input: batch::Input::Image { bytes: image.bytes.clone(), header },
         outputs: Arc::clone(asked.outputs),
-        aim: complete + budget.target,
-        expires: complete + budget.limit,
-        client_deadline: ticket.client_deadline,
+        bounds: Bounds {
+            aim: complete + budget.target,
+            expires: complete + budget.limit,
+            client_deadline: ticket.client_deadline,
+        },
     };
     let answer = ticket.model.lanes.infer(request).await.map_err(|error| match error {
         BatchError::Refused(refusal) => refusal.into(),
@@ -136,6 +138,9 @@ async fn ask(asked: Asked<'_>, image: &Image) -> Result<Answer, ItemError> {
         BatchError::Execute(_) => ItemError::InferenceFailed,
         BatchError::Stopped => ItemError::ShuttingDown,
     })?;
+    // Reading the picture's header, the way to the lanes and back.
+    let worked = answer.queue + answer.decode + answer.infer;
+    ticket.model.lanes.learn_rest(complete.elapsed().saturating_sub(worked));
     let metrics = &ticket.model.metrics;
     metrics.stage(Stage::Decode, answer.decode);
     metrics.stage(Stage::Queue, answer.queue);

@@ -18,7 +18,7 @@ pub use input::{Announced, Image, Input};
 pub use outcome::{ItemOutcome, ItemTiming, Judged, Outcome};
 pub use ticket::Ticket;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
@@ -27,7 +27,7 @@ use self::{
     ticket::ByteBudget,
 };
 use crate::{
-    batch::Batcher,
+    batch::{Batcher, Bounds},
     imaging::Limits,
     metrics::{Metrics, Stage},
     repository::{Catalog, ServingModel, Snapshot, Unresolved},
@@ -78,7 +78,11 @@ impl Predictor {
             return Err(PredictError::NoPreprocessing { model: wanted.clone() });
         }
         let client_deadline = announced.timeout.and_then(|it| announced.arrived.checked_add(it));
-        let ticket = self.queue_is_short_enough(&model, client_deadline).and_then(|()| {
+        let (now, budget) = (Instant::now(), model.budget);
+        // As if the body were there: what is missing of it comes while others are served.
+        let bounds =
+            Bounds { aim: now + budget.target, expires: now + budget.limit, client_deadline };
+        let ticket = model.lanes.has_room(&bounds).and_then(|()| {
             let bytes = announced.body_bytes.unwrap_or(0);
             Ticket::issue(
                 Arc::clone(&model),
@@ -158,27 +162,6 @@ impl Predictor {
         is_view: bool,
     ) -> Asked<'a> {
         Asked { ticket, limits: &self.images, outputs, complete: input.complete, is_view }
-    }
-
-    /// Refuses what would be answered after the limit, or after the client has stopped waiting.
-    fn queue_is_short_enough(
-        &self,
-        model: &ServingModel,
-        client_deadline: Option<Instant>,
-    ) -> Result<(), Refusal> {
-        let wait = model.lanes.predicted_wait();
-        let limit = model.budget.limit;
-        let own = client_deadline.map(|it| it.saturating_duration_since(Instant::now()));
-        let (cause, allowed) = match own {
-            Some(own) if own < limit => (RefusalCause::Deadline, own),
-            Some(_) | None => (RefusalCause::Queue, limit),
-        };
-        match wait.checked_sub(allowed) {
-            Some(excess) if !excess.is_zero() => {
-                Err(Refusal { cause, retry_after: excess.max(Duration::from_millis(100)) })
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 
 use super::{golden::GoldenSample, manifest::Manifest};
 use crate::{
-    batch::{self, ModelHandle},
+    batch::{self, Bounds, ModelHandle},
     decide,
     imaging::{self, Limits, Pixels, Preprocess, Reference, Workspace},
     types::{Instant, NamedTensor, Tensor, Verdict},
@@ -104,13 +104,10 @@ async fn answer(
         return Err("a golden sample needs a model with scores".to_owned());
     };
     let header = imaging::inspect(&sample.image, limits).map_err(|it| it.to_string())?;
-    let now = Instant::now();
     let request = batch::Request {
         input: batch::Input::Image { bytes: Bytes::from_owner(Arc::clone(&sample.image)), header },
         outputs: Arc::from([Arc::clone(&outputs.scores)]),
-        aim: now,
-        expires: now + PATIENCE,
-        client_deadline: None,
+        bounds: Bounds::until(Instant::now() + PATIENCE),
     };
     let answer = handle.infer(request).await.map_err(|it| it.to_string())?;
     let scores = answer.outputs.first().and_then(|it| it.tensor.as_f32()).unwrap_or_default();

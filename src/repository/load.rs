@@ -129,6 +129,7 @@ impl Loader<'_> {
             program: Arc::new(graph),
             // Golden samples are answered one row a run; sharing begins when they have passed.
             batching: Batching::single(single),
+            terms: wanted.config.terms(),
             max_lanes: wanted.config.runtime.lanes.map(NonZeroUsize::get),
             metrics: Some(Arc::clone(&metrics)),
         });

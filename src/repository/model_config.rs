@@ -15,7 +15,10 @@ use super::{
     manifest::SEALED_KEYS,
     scan::FoundModel,
 };
-use crate::types::{Budget, ModelVersion};
+use crate::{
+    batch::Terms,
+    types::{Budget, ModelVersion},
+};
 
 /// Keys of `model.toml`.
 const KEYS: [&str; 4] = ["serve", "required", "budget", "runtime"];
@@ -68,6 +71,8 @@ pub struct ModelConfig {
     pub required: Option<bool>,
     /// Target and limit.
     pub budget: Budget,
+    /// For how long more may come than is answered within the target; `None`: as long as the target.
+    pub burst: Option<Duration>,
     /// How it is run.
     pub runtime: Runtime,
     /// The text of the file, for the digest of what was in force; empty without the file.
@@ -86,6 +91,7 @@ enum OneOrMore {
 struct RawBudget {
     target: Option<String>,
     limit: Option<String>,
+    burst: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -99,6 +105,12 @@ struct RawRuntime {
 }
 
 impl ModelConfig {
+    /// What its items are held to when they ask to be let in.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { target: self.budget.target, burst: self.burst.unwrap_or(self.budget.target) }
+    }
+
     /// Reads the `model.toml` of a model; without one, the defaults.
     ///
     /// # Errors
@@ -137,10 +149,12 @@ fn read(document: &mut Document<'_>) -> Option<ModelConfig> {
     let required = document.section("required").optional();
     let budget = budget(document);
     let runtime = runtime(document);
+    let (budget, burst) = budget?;
     Some(ModelConfig {
         serve: serve?,
         required: required?,
-        budget: budget?,
+        budget,
+        burst,
         runtime: runtime?,
         text: Arc::default(),
     })
@@ -173,11 +187,18 @@ fn serve(document: &mut Document<'_>) -> Option<Option<Vec<ModelVersion>>> {
     sound.then_some(Some(versions))
 }
 
-fn budget(document: &mut Document<'_>) -> Option<Budget> {
+/// `[budget]`: target and limit, and the burst where it is given.
+fn budget(document: &mut Document<'_>) -> Option<(Budget, Option<Duration>)> {
     let raw = document.section::<RawBudget>("budget").or(RawBudget::default())?;
     let default = Budget::default();
     let target = duration(document, "target", raw.target.as_deref(), default.target);
     let limit = duration(document, "limit", raw.limit.as_deref(), default.limit);
+    let burst = match raw.burst.as_deref() {
+        None => Some(None),
+        // Nothing above the target, from the first.
+        Some("0" | "0s" | "0ms") => Some(Some(Duration::ZERO)),
+        given => duration(document, "burst", given, Duration::ZERO).map(Some),
+    };
     let budget = Budget { target: target?, limit: limit? };
     if budget.target > budget.limit {
         // Where only one of the two is written, the other is its default: say so by its value.
@@ -186,7 +207,7 @@ fn budget(document: &mut Document<'_>) -> Option<Budget> {
         document.complain(&["budget", key], format!("target {target:?} is above limit {limit:?}"));
         return None;
     }
-    Some(budget)
+    Some((budget, burst?))
 }
 
 fn duration(

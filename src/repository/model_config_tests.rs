@@ -51,6 +51,7 @@ fn every_complaint_has_its_place() {
     check("[budget]\nlimit = \"1ms\"", &["2:1: [budget].limit: target 600ms is above limit 1ms"]);
     check("[budget]\nlimit = \"0s\"", &["2:1: [budget].limit: must be longer than 0"]);
     check("[budget]\nlimit = \"soon\"", &["2:1: [budget].limit: \"soon\" is no duration"]);
+    check("[budget]\nburst = \"-1s\"", &["2:1: [budget].burst: \"-1s\" is no duration"]);
     check("[budget]\nlimit = 3", &["2:9: [budget].limit: invalid type: integer"]);
     check("[runtime]\ndevice = \"cuda\"", &["2:1: [runtime].device: \"cuda\" is not available"]);
     check("[runtime]\ndevice = \"tpu\"", &["2:1: [runtime].device: \"tpu\" is not one of"]);
@@ -78,4 +79,13 @@ fn a_hostile_file_is_given_up_soon() {
     assert_eq!(parse(&keys).unwrap_err().len(), 50);
     let keys: String = (0..60_000).map(|it| format!("k{it} = 0\n")).collect();
     assert_eq!(parse(&format!("[runtime]\n{keys}")).unwrap_err().len(), 50);
+}
+
+#[test]
+fn a_burst_is_as_long_as_the_target_unless_it_is_given() {
+    let terms = |text: &str| ModelConfig::parse("m/model.toml", text.as_bytes()).unwrap().terms();
+    let ms = Duration::from_millis;
+    assert_eq!(terms("[budget]\ntarget = \"200ms\""), Terms { target: ms(200), burst: ms(200) });
+    assert_eq!(terms("[budget]\nburst = \"0s\""), Terms { target: ms(600), burst: ms(0) });
+    assert_eq!(terms("[budget]\nburst = \"2s\""), Terms { target: ms(600), burst: ms(2000) });
 }

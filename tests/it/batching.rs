@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use linesight::{
-    batch::{Answer, Input, Request},
+    batch::{Answer, Bounds, Input, Request},
     repository::ServingModel,
     types::{Instant, NamedTensor, Tensor},
 };
@@ -20,13 +20,10 @@ fn runtime() -> tokio::runtime::Runtime {
 fn request(model: &ServingModel, rows: Vec<f32>, shape: Vec<usize>) -> Request {
     let input = &model.signature.inputs[0];
     let tensor = Tensor::new(shape, rows).unwrap();
-    let now = Instant::now();
     Request {
         input: Input::Tensors(vec![NamedTensor { name: Arc::clone(&input.name), tensor }]),
         outputs: Arc::from([Arc::clone(&model.signature.outputs[0].name)]),
-        aim: now + LONG,
-        expires: now + LONG,
-        client_deadline: None,
+        bounds: Bounds::until(Instant::now() + LONG),
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 use futures_util::future::join_all;
 use linesight::{
     batch::{
-        Answer, BatchError, Batcher, Batching, ExecuteError, Executor, Feed, Input, ModelHandle,
-        ModelSpec, Program, Request,
+        Answer, BatchError, Batcher, Batching, Bounds, ExecuteError, Executor, Feed, Input,
+        ModelHandle, ModelSpec, Program, RefusalCause, Request, Terms,
     },
     metrics::Metrics,
     types::{Instant, NamedTensor, Tensor},
@@ -72,6 +72,10 @@ struct World {
 }
 
 fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
+    world_of(n_lanes, max_batch, gated, Terms { target: LONG, burst: LONG })
+}
+
+fn world_of(n_lanes: usize, max_batch: usize, gated: bool, terms: Terms) -> World {
     let (leave, gate) = channel();
     let gate = gated.then(|| Mutex::new(gate));
     let doubler = Arc::new(Doubler { runs: AtomicUsize::new(0), gate });
@@ -82,6 +86,7 @@ fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
         image: None,
         batching: Batching { max_batch, run_times: vec![(1, Duration::from_millis(1))] },
         max_lanes: None,
+        terms,
         metrics: None,
     });
     World { doubler, leave: gated.then_some(leave), model, batcher }
@@ -89,13 +94,10 @@ fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
 
 fn request(value: f32, patience: Duration) -> Request {
     let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();
-    let now = Instant::now();
     Request {
         input: Input::Tensors(vec![NamedTensor { name: Arc::from("x"), tensor }]),
         outputs: Arc::from([Arc::from("y")]),
-        aim: now + patience,
-        expires: now + patience,
-        client_deadline: None,
+        bounds: Bounds::until(Instant::now() + patience),
     }
 }
 
@@ -105,6 +107,26 @@ fn value(answer: Result<Answer, BatchError>) -> Result<f32, BatchError> {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn without_credit_what_would_miss_the_target_is_refused_and_told_when_to_come_back() {
+    runtime().block_on(async {
+        let target = Duration::from_millis(1);
+        let world = world_of(1, 1, true, Terms { target, burst: Duration::ZERO });
+        let asked = || {
+            let bounds = Bounds { aim: Instant::now() + target, ..request(1.0, LONG).bounds };
+            world.model.infer(Request { bounds, ..request(1.0, LONG) })
+        };
+        let mut first = Box::pin(asked());
+        assert!(futures_util::poll!(&mut first).is_pending(), "an idle lane takes it");
+        // A run of 1 ms is ahead, and its own takes 1 ms.
+        let Err(BatchError::Refused(refusal)) = asked().await else { panic!("not refused") };
+        assert_eq!(refusal.cause, RefusalCause::Burst);
+        assert!(refusal.retry_after >= target);
+        world.leave.as_ref().unwrap().send(()).unwrap();
+        assert!(first.await.is_ok());
+    });
 }
 
 #[test]

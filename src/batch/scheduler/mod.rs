@@ -12,6 +12,16 @@
 //! A lane holds one core token. What can be done for an item depends on its [`State`]: a compressed
 //! picture is decoded first, by any free lane; rows are gathered into a run when the first
 //! `max_batch` of them are ready, or when nothing else is left to decode for them.
+//!
+//! `admission` says who is let in at all, by what `forecast` predicts.
+
+mod admission;
+mod forecast;
+#[cfg(test)]
+mod tests;
+
+pub use admission::Terms;
+pub use forecast::{Admission, Candidate};
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use self::{admission::Credit, forecast::Pace};
 use super::{
     event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
     job::BatchKey,
@@ -41,6 +52,8 @@ enum State {
 struct Item {
     arrival: Arrival,
     state: State,
+    /// When it came, and how long it was then predicted to wait; `None` once a lane has turned to it.
+    waits: Option<(Instant, Duration)>,
     /// Its caller has been told, or has gone; only the lane still has to give it back.
     abandoned: bool,
 }
@@ -57,6 +70,8 @@ struct Queue {
     waiting: BTreeSet<Place>,
     /// Predicted core time of those.
     cost: Duration,
+    terms: Terms,
+    credit: Credit,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +89,7 @@ pub struct Scheduler {
     expiries: BTreeSet<Place>,
     /// Predicted core time of everything in `waiting`.
     waiting_cost: Duration,
+    pace: Pace,
 }
 
 impl Scheduler {
@@ -86,12 +102,15 @@ impl Scheduler {
             items: HashMap::new(),
             expiries: BTreeSet::new(),
             waiting_cost: Duration::ZERO,
+            pace: Pace::default(),
         }
     }
 
     /// Opens the queue of a model: at most `max_batch` rows a run, at most `max_lanes` runs at once.
-    pub fn add_model(&mut self, model: ModelKey, max_batch: usize, max_lanes: usize) {
+    pub fn add_model(&mut self, model: ModelKey, max_batch: usize, max_lanes: usize, terms: Terms) {
         let queue = Queue {
+            terms,
+            credit: Credit::default(),
             max_batch: max_batch.max(1),
             max_lanes: max_lanes.max(1),
             running: 0,
@@ -122,6 +141,7 @@ impl Scheduler {
     /// An item joins its queue. An unknown model's item expires at once.
     pub fn arrive(&mut self, arrival: Arrival, now: Instant) -> Vec<Action> {
         let (item, place) = (arrival.item, (arrival.aim, arrival.item));
+        let waits = Some((now, self.unscaled_wait(arrival.model, now)));
         let Some(queue) = self.models.get_mut(&arrival.model) else {
             return vec![Action::Expire { item }];
         };
@@ -130,7 +150,7 @@ impl Scheduler {
         self.waiting_cost += arrival.cost();
         self.expiries.insert((arrival.expires, item));
         let state = if arrival.decode.is_some() { State::Compressed } else { State::Ready };
-        self.items.insert(item, Item { arrival, state, abandoned: false });
+        self.items.insert(item, Item { arrival, state, waits, abandoned: false });
         self.dispatch(None, now)
     }
 
@@ -194,22 +214,6 @@ impl Scheduler {
         actions
     }
 
-    /// Predicted time until a lane turns to an item of this model that arrives now: all work ahead of
-    /// it shared by the lanes, and the model's own by those it may have. Zero where it would find an
-    /// idle lane.
-    #[must_use]
-    pub fn predicted_wait(&self, model: ModelKey, now: Instant) -> Duration {
-        let under_way: Duration = self.lanes.iter().map(|it| it.remaining(now)).sum();
-        // While a lane is idle nothing is ahead of the item, however busy the others are.
-        let ahead = if self.lanes.contains(&Lane::Idle) { Duration::ZERO } else { under_way };
-        let shared = (ahead + self.waiting_cost) / count(self.lanes.len());
-        let own = self
-            .models
-            .get(&model)
-            .map_or(Duration::ZERO, |it| it.cost / count(it.max_lanes.min(self.lanes.len())));
-        shared.max(own)
-    }
-
     /// How many lanes are idle and busy.
     #[must_use]
     pub fn lanes(&self) -> (usize, usize) {
@@ -263,7 +267,7 @@ impl Scheduler {
         let batch = self.next_batch(queue);
         let compressed = batch.iter().copied().find(|it| self.state(*it) == State::Compressed);
         if let Some(item) = compressed {
-            self.take(&[item], State::Decoding);
+            self.take(&[item], State::Decoding, now);
             // Its run too: it will most likely follow on the same lane.
             let expected = self.items.get(&item).map_or(Duration::ZERO, |it| it.arrival.cost());
             self.occupy(lane, Lane::Busy { since: now, expected, items: vec![item], runs: None });
@@ -274,7 +278,7 @@ impl Scheduler {
         }
         let expected =
             batch.iter().filter_map(|it| self.items.get(it)).map(|it| it.arrival.run).sum();
-        self.take(&batch, State::Running);
+        self.take(&batch, State::Running, now);
         if let Some(queue) = self.models.get_mut(&model) {
             queue.running += 1;
         }
@@ -313,11 +317,14 @@ impl Scheduler {
     }
 
     /// Moves waiting items onto a lane.
-    fn take(&mut self, items: &[ItemKey], state: State) {
+    fn take(&mut self, items: &[ItemKey], state: State, now: Instant) {
         for item in items {
             self.unqueue(*item);
             if let Some(it) = self.items.get_mut(item) {
                 it.state = state;
+                if let Some((since, predicted)) = it.waits.take() {
+                    self.pace.learn(predicted, now.saturating_duration_since(since));
+                }
             }
         }
     }
@@ -371,22 +378,6 @@ impl Scheduler {
         self.unqueue(item);
         if let Some(it) = self.items.remove(&item) {
             self.expiries.remove(&(it.arrival.expires, item));
-        }
-    }
-}
-
-/// A number of lanes to divide by.
-fn count(lanes: usize) -> u32 {
-    u32::try_from(lanes.max(1)).unwrap_or(u32::MAX)
-}
-
-impl Lane {
-    fn remaining(&self, now: Instant) -> Duration {
-        match self {
-            Self::Idle => Duration::ZERO,
-            Self::Busy { since, expected, .. } => {
-                expected.saturating_sub(now.saturating_duration_since(*since))
-            }
         }
     }
 }

@@ -7,14 +7,18 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{
-    event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
-    job::BatchKey,
-    scheduler::Scheduler,
+use super::{Admission, Candidate, Scheduler, Terms};
+use crate::{
+    batch::{
+        event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
+        job::BatchKey,
+    },
+    types::Instant,
 };
-use crate::types::Instant;
 
 const MS: Duration = Duration::from_millis(1);
+const TERMS: Terms =
+    Terms { target: Duration::from_millis(600), burst: Duration::from_millis(600) };
 
 /// One item of a simulated day.
 #[derive(Debug, Clone)]
@@ -87,7 +91,7 @@ impl<'a> World<'a> {
     fn new(day: &'a Day) -> Self {
         let mut scheduler = Scheduler::new(day.n_lanes);
         for (key, (max_batch, max_lanes)) in (0..).zip(&day.models) {
-            scheduler.add_model(ModelKey(key), *max_batch, *max_lanes);
+            scheduler.add_model(ModelKey(key), *max_batch, *max_lanes, TERMS);
         }
         let mut world = Self {
             day,
@@ -277,7 +281,7 @@ fn arrival(item: u64, now: Instant, decode: Option<Duration>) -> Arrival {
 fn the_lane_that_decoded_runs_what_it_decoded() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(2);
-    scheduler.add_model(ModelKey(0), 1, 2);
+    scheduler.add_model(ModelKey(0), 1, 2, TERMS);
     let (first, second) = (LaneKey(0), LaneKey(1));
     let decode = |lane, item| vec![Action::Decode { lane, item: ItemKey(item) }];
     let run =
@@ -293,7 +297,7 @@ fn the_lane_that_decoded_runs_what_it_decoded() {
 fn what_waits_while_lanes_are_busy_shares_the_next_run() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), 4, 1);
+    scheduler.add_model(ModelKey(0), 4, 1, TERMS);
     for item in 0..6 {
         scheduler.arrive(arrival(item, now, None), now);
     }
@@ -309,7 +313,7 @@ fn what_waits_while_lanes_are_busy_shares_the_next_run() {
 fn the_prediction_counts_what_is_ahead_and_forgets_what_is_done() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(2);
-    scheduler.add_model(ModelKey(0), 1, 2);
+    scheduler.add_model(ModelKey(0), 1, 2, TERMS);
     let wait = |it: &Scheduler, now| it.predicted_wait(ModelKey(0), now);
     assert_eq!(wait(&scheduler, now), Duration::ZERO);
     for item in 0..6 {
@@ -328,10 +332,70 @@ fn the_prediction_counts_what_is_ahead_and_forgets_what_is_done() {
 fn a_model_that_may_have_one_lane_waits_for_that_lane() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(4);
-    scheduler.add_model(ModelKey(0), 1, 1);
+    scheduler.add_model(ModelKey(0), 1, 1, TERMS);
     for item in 0..5 {
         scheduler.arrive(arrival(item, now, None), now);
     }
     // One runs; four of 10 ms wait for the same lane, though three others are idle.
     assert_eq!(scheduler.predicted_wait(ModelKey(0), now), MS * 40);
+}
+
+#[test]
+fn lasting_overload_is_refused_down_to_what_is_answered_within_the_target() {
+    let start = Instant::now();
+    let mut scheduler = Scheduler::new(1);
+    scheduler.add_model(ModelKey(0), 1, 1, TERMS);
+    // Twice as much as the lane can do: an item of 10 ms every 5 ms, for 10 s.
+    let (mut free_at, mut began, mut late) = (None, HashMap::new(), Vec::new());
+    for at in 0..10_000_u32 {
+        let now = start + MS * at;
+        let mut actions = Vec::new();
+        if free_at == Some(at) {
+            free_at = None;
+            actions = scheduler.ran(LaneKey(0), now);
+        }
+        let item = arrival(u64::from(at), now, None);
+        let candidate = Candidate {
+            model: ModelKey(0),
+            cost: item.cost(),
+            aim: item.aim,
+            reserve: Duration::ZERO,
+            expires: item.expires,
+        };
+        if at % 5 == 0 && scheduler.judge(&candidate, now) == Admission::Admitted {
+            began.insert(item.item, at);
+            actions.extend(scheduler.arrive(item, now));
+        }
+        for action in actions {
+            let Action::Run { items, .. } = action else { panic!("{action:?}") };
+            free_at = Some(at + 10);
+            let took = at + 10 - began[&items[0]];
+            assert!(took <= 1210, "target and burst bound the wait");
+            if took > 600 {
+                late.push(began[&items[0]]);
+            }
+        }
+    }
+    // The queue grows by 1 s a second: above the target at 0.6 s, for the credit of 0.6 s, never again.
+    assert!(late.iter().all(|it| (590..1_200).contains(it)), "{late:?}");
+    assert!(late.len() > 100, "a burst is let in");
+    assert_eq!(scheduler.lanes(), (0, 1), "and the lane is never idle");
+}
+
+#[test]
+fn waits_that_take_longer_than_predicted_are_predicted_longer() {
+    let start = Instant::now();
+    let mut scheduler = Scheduler::new(1);
+    scheduler.add_model(ModelKey(0), 1, 1, TERMS);
+    // Ten of 10 ms wait behind one; each takes 15.
+    let mut now = start;
+    for item in 0..400 {
+        scheduler.arrive(arrival(item, now, None), now);
+        if item >= 10 {
+            now += MS * 15;
+            scheduler.ran(LaneKey(0), now);
+        }
+    }
+    let predicted = scheduler.predicted_wait(ModelKey(0), now);
+    assert!((MS * 145..=MS * 165).contains(&predicted), "{predicted:?}");
 }
