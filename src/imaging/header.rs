@@ -6,7 +6,7 @@ use super::{
     error::ImageError,
     exif::Orientation,
     jpeg_stream::{self, JpegHead},
-    png_chunks::{self, PngHead},
+    png_chunks::{self, PngHead, Samples},
 };
 
 /// What an image may cost, checked against its header before anything is allocated.
@@ -110,6 +110,14 @@ impl<'a> Source<'a> {
         match self {
             Self::Jpeg(head) => (head.width, head.height),
             Self::Png(head) => (head.width, head.height),
+        }
+    }
+
+    /// Whether its pixels have one level each, whatever is in the file beside them.
+    pub(super) fn is_grey(&self) -> bool {
+        match self {
+            Self::Jpeg(head) => head.is_grey(),
+            Self::Png(head) => matches!(head.samples, Samples::Grey | Samples::GreyAlpha),
         }
     }
 

@@ -102,35 +102,33 @@ impl Preprocess {
     }
 
     /// Normalises `pixels` into one row of a batch: each value becomes
-    /// `(value * scale - mean) / std`, computed in f64 and rounded once.
+    /// `(value * scale - mean) / std`, computed in f64 and rounded once. A grey picture's one
+    /// channel is written to every channel of the model.
     ///
     /// # Panics
     /// If `row` is not [`Self::row_len`] long, or `pixels` were made by other preprocessing.
     pub fn write_row(&self, pixels: &Pixels, row: &mut [f32]) {
         assert_eq!(row.len(), self.row_len(), "a row has room for exactly one image");
-        assert_eq!(pixels.data().len(), row.len(), "pixels come from the same preprocessing");
-        let data = pixels.data();
-        match (self.layout, self.levels.as_slice()) {
-            (_, [levels]) => {
-                for (value, &level) in row.iter_mut().zip(data) {
-                    *value = levels[usize::from(level)];
-                }
-            }
-            (Layout::Nchw, all) => {
-                let n_pixels = row.len() / all.len();
-                for (channel, (plane, levels)) in
-                    row.chunks_exact_mut(n_pixels).zip(all).enumerate()
-                {
-                    let of_channel = data.iter().skip(channel).step_by(all.len());
-                    for (value, &level) in plane.iter_mut().zip(of_channel) {
-                        *value = levels[usize::from(level)];
+        let (data, stride) = (pixels.data(), usize::from(pixels.channels));
+        let n_pixels = row.len() / self.levels.len();
+        assert_eq!(data.len(), n_pixels * stride, "pixels come from the same preprocessing");
+        match (self.layout, self.levels.len()) {
+            (Layout::Nchw, _) | (Layout::Nhwc, 1) => {
+                let planes = row.chunks_exact_mut(n_pixels).zip(&self.levels);
+                for (channel, (plane, levels)) in planes.enumerate() {
+                    match stride {
+                        1 => write_plane(plane, levels, data.iter()),
+                        _three => {
+                            write_plane(plane, levels, data.iter().skip(channel).step_by(stride));
+                        }
                     }
                 }
             }
-            (Layout::Nhwc, all) => {
-                for (to, from) in row.chunks_exact_mut(all.len()).zip(data.chunks_exact(all.len()))
-                {
-                    for ((value, &level), levels) in to.iter_mut().zip(from).zip(all) {
+            (Layout::Nhwc, channels) => {
+                let pixels = data.chunks_exact(stride);
+                for (to, from) in row.chunks_exact_mut(channels).zip(pixels) {
+                    let from = from.iter().cycle();
+                    for ((value, &level), levels) in to.iter_mut().zip(from).zip(&self.levels) {
                         *value = levels[usize::from(level)];
                     }
                 }
@@ -150,12 +148,23 @@ impl Preprocess {
         &self.fill
     }
 
+    /// Whether a grey image stays grey: where there are no margins, or none of another colour.
+    pub(super) fn has_grey_margins(&self) -> bool {
+        self.fill.iter().all(|it| *it == self.fill[0])
+    }
+
     pub(super) fn follows_exif(&self) -> bool {
         self.orientation == OrientationSource::Exif
     }
 
     pub(super) fn refuses_alpha(&self) -> bool {
         self.alpha == Alpha::Refuse
+    }
+}
+
+fn write_plane<'a>(plane: &mut [f32], levels: &[f32; 256], data: impl Iterator<Item = &'a u8>) {
+    for (value, &level) in plane.iter_mut().zip(data) {
+        *value = levels[usize::from(level)];
     }
 }
 
@@ -358,6 +367,21 @@ mod tests {
             let mut row = vec![0.0; preprocess.row_len()];
             preprocess.write_row(&pixels, &mut row);
             assert_eq!(row, expected, "{layout}");
+        }
+    }
+
+    #[test]
+    fn a_grey_picture_is_written_to_every_channel() {
+        let grey = Pixels::new(1, 2, 1, vec![7, 200]);
+        let same = Pixels::new(1, 2, 3, vec![7, 7, 7, 200, 200, 200]);
+        for layout in ["NCHW", "NHWC"] {
+            let preprocess = read(&GOOD.replace("NCHW", layout)).unwrap();
+            let [one, three] = [&grey, &same].map(|it| {
+                let mut row = vec![f32::NAN; preprocess.row_len()];
+                preprocess.write_row(it, &mut row);
+                row
+            });
+            assert_eq!(one, three, "{layout}");
         }
     }
 }

@@ -50,11 +50,14 @@ impl Reference {
     /// How far pixels are from the reference; `None` if their sizes differ.
     #[must_use]
     pub fn difference(&self, pixels: &Pixels) -> Option<Difference> {
-        let size = (pixels.width, pixels.height, pixels.channels);
-        if size != (self.width, self.height, self.channels) || self.data.is_empty() {
+        let same_size = (pixels.width, pixels.height) == (self.width, self.height);
+        if !(same_size && [1, self.channels].contains(&pixels.channels)) || self.data.is_empty() {
             return None;
         }
-        let pairs = self.data.iter().zip(pixels.data());
+        // A grey picture's one channel stands for all.
+        let times = usize::from(self.channels / pixels.channels);
+        let expanded = pixels.data().iter().flat_map(|it| std::iter::repeat_n(it, times));
+        let pairs = self.data.iter().zip(expanded);
         let (max, sum) = pairs
             .map(|(a, b)| a.abs_diff(*b))
             .fold((0, 0_u64), |(max, sum), it| (it.max(max), sum + u64::from(it)));

@@ -21,11 +21,11 @@ const KEEP_BYTES: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub struct Workspace {
     scaler: Scaler,
-    /// The image as stored, in the model's channel order.
+    /// The image as stored, in the channels it is resized in.
     decoded: Vec<u8>,
     /// The image turned upright, where it was not.
     upright: Vec<u8>,
-    /// The image in its own channels, where those are not the model's.
+    /// The image in its own channels, where those are others.
     raw: Vec<u8>,
 }
 
@@ -36,7 +36,8 @@ pub struct Pixels {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Bytes a pixel: 3, in the order of the package's `colour`, or 1.
+    /// Bytes a pixel: 3, in the order of the package's `colour`, or 1, which stands for every
+    /// channel of the model.
     pub channels: u8,
     /// Always `width * height * channels` long.
     data: Vec<u8>,
@@ -57,9 +58,9 @@ impl Pixels {
 
 /// Where the pixels of an image go, and which.
 pub(super) struct Canvas<'a> {
-    /// The model's channels.
+    /// The model's channels, or the one of a grey image.
     pub(super) colour: Colour,
-    /// Columns times rows, as stored, times the channels of the model's colour.
+    /// Columns times rows, as stored, times the channels of `colour`.
     pub(super) decoded: &'a mut [u8],
     /// Room for other channels, to be used through [`room_in`].
     pub(super) raw: &'a mut Vec<u8>,
@@ -109,11 +110,15 @@ impl Workspace {
             Size { width, height }
         };
         let plan = preprocess.target().plan(size, limits)?;
+        // A third of the work: the channels of a grey image would stay equal to the end.
+        let one_is_enough = source.is_grey() && preprocess.has_grey_margins();
+        let colour = if one_is_enough { Colour::Grey } else { preprocess.colour() };
 
-        let channels = preprocess.colour().channels();
-        let n = width as usize * height as usize * usize::from(channels);
+        let channels = colour.channels();
+        let (width, height) = (width as usize, height as usize);
+        let n = width * height * usize::from(channels);
         let decoded = room_in(&mut self.decoded, n);
-        let canvas = Canvas { colour: preprocess.colour(), decoded, raw: &mut self.raw };
+        let canvas = Canvas { colour, decoded, raw: &mut self.raw };
         match &source {
             Source::Jpeg(head) => decode_jpeg(bytes, head, limits, canvas)?,
             Source::Png(head) if head.has_alpha && preprocess.refuses_alpha() => {
@@ -127,11 +132,11 @@ impl Workspace {
         let mut data = &self.decoded[..n];
         if orientation != Orientation::UPRIGHT {
             let upright = room_in(&mut self.upright, n);
-            let stored = (width as usize, height as usize);
-            orient::turn(data, stored, usize::from(channels), orientation, upright);
+            orient::turn(data, (width, height), usize::from(channels), orientation, upright);
             data = upright;
         }
-        let input = Input { data, size, fill: preprocess.fill() };
+        let fill = &preprocess.fill()[..usize::from(channels)];
+        let input = Input { data, size, fill };
         let data = self.scaler.run(input, plan, preprocess.filter());
         let Size { width, height } = plan.output;
         Ok(Pixels { width, height, channels, data })

@@ -13,7 +13,7 @@ use std::{
 
 use linesight::imaging::{Limits, Pixels, Preprocess, PreprocessSpec, Workspace};
 
-use crate::parity::{IMAGES, python};
+use crate::parity::{IMAGES, in_channels_of, python};
 
 /// Images made from the twenty seeds; fixed, so that every run is the same.
 const MUTANTS: u64 = 10_000;
@@ -67,7 +67,7 @@ fn mutate_and_decode() {
     // Made by the parent; making them again here would count against this process.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-images");
     let spec: PreprocessSpec = serde_json::from_str(SPEC).unwrap();
-    let preprocess = Preprocess::from_spec(spec).unwrap();
+    let preprocess = Preprocess::from_spec(spec.clone()).unwrap();
     let mut workspace = Workspace::new();
     let mut decode = |bytes: &[u8]| {
         catch_unwind(AssertUnwindSafe(|| workspace.prepare(bytes, &preprocess, &LIMITS).ok()))
@@ -97,7 +97,7 @@ fn mutate_and_decode() {
         }
         if let Some(pixels) = pixels {
             n_accepted += 1;
-            for blob in [&mutant, pixels.data()] {
+            for blob in [&mutant, &in_channels_of(&spec, &pixels)] {
                 let length = u32::try_from(blob.len()).unwrap();
                 accepted.write_all(&length.to_le_bytes()).unwrap();
                 accepted.write_all(blob).unwrap();

@@ -85,7 +85,7 @@ fn pixels_are_those_of_pillow() {
             }
         };
         let expected = fs::read(IMAGES.join(expected)).unwrap();
-        let (max, mean) = difference(pixels.data(), &expected);
+        let (max, mean) = difference(&in_channels_of(&case.spec, &pixels), &expected);
         worst_mean = worst_mean.max(mean);
         let lanczos = case.spec.resize.filter == Filter::Lanczos;
         let allowed = match (case.exact, lanczos) {
@@ -128,6 +128,45 @@ fn the_header_alone_stops_what_is_too_large() {
     let header = inspect(&bytes, &Limits { max_pixels: 1023 * 517 }).unwrap();
     assert_eq!((header.width, header.height), (1023, 517));
     assert!(inspect(&bytes, &Limits { max_pixels: 1023 * 517 - 1 }).is_err());
+}
+
+#[test]
+fn a_grey_picture_comes_out_the_same_from_one_channel_as_from_three() {
+    // Margins of another colour than grey need three channels; the pictures, being square, leave no
+    // room for margins.
+    let spec = |fill: &str, filter: &str, layout: &str| -> PreprocessSpec {
+        let table = format!(
+            r#"{{"colour": "bgr", "layout": "{layout}", "alpha": "drop",
+            "resize": {{"mode": "letterbox", "size": [97, 97], "filter": "{filter}", "fill": {fill}}},
+            "scale": 1, "mean": [1, 2, 3], "std": [1, 2, 3]}}"#
+        );
+        serde_json::from_str(&table).unwrap()
+    };
+    let mut workspace = Workspace::new();
+    let mut row = |image: &str, spec: PreprocessSpec, channels: u8| {
+        let bytes = fs::read(IMAGES.join(image)).unwrap();
+        let preprocess = Preprocess::from_spec(spec).unwrap();
+        let pixels = workspace.prepare(&bytes, &preprocess, &Limits::default()).unwrap();
+        assert_eq!(pixels.channels, channels, "{image}");
+        let mut row = vec![f32::NAN; preprocess.row_len()];
+        preprocess.write_row(&pixels, &mut row);
+        row
+    };
+    for image in ["grey.jpg", "grey-progressive.jpg", "grey.png", "interlaced-grey.png"] {
+        for filter in ["nearest", "bilinear", "bicubic", "lanczos"] {
+            for layout in ["NCHW", "NHWC"] {
+                let one = row(image, spec("[0, 0, 0]", filter, layout), 1);
+                let three = row(image, spec("[0, 0, 1]", filter, layout), 3);
+                assert!(one == three, "{image}, {filter}, {layout}");
+            }
+        }
+    }
+}
+
+/// As Pillow's tensors have them: a grey picture's one channel in every channel of the model.
+pub(crate) fn in_channels_of(spec: &PreprocessSpec, pixels: &Pixels) -> Vec<u8> {
+    let times = usize::from(spec.colour.channels() / pixels.channels);
+    pixels.data().iter().flat_map(|it| std::iter::repeat_n(*it, times)).collect()
 }
 
 /// The largest and the mean difference.
