@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     error::ImageError,
+    geometry::{Reduction, Size},
     header::{Format, Limits},
     jpeg_stream::JpegHead,
     png_chunks::{PngHead, Samples, truncated, undecodable},
@@ -23,7 +24,7 @@ const MAX_SCANS_OF_LARGEST: usize = 20;
 /// What `png` may allocate besides the pixels: a few rows, a palette, chunks it has to keep.
 const PNG_LIMIT_BYTES: usize = 64 << 20;
 
-/// Decodes a JPEG that has all its scans.
+/// Decodes a JPEG that has all its scans, to the size of the canvas.
 ///
 /// The settings are those of Pillow, so that the pixels are, too: accurate integer DCT and smooth
 /// upsampling, both defaults. What libjpeg calls a warning (data missing, left over or damaged) is
@@ -32,8 +33,10 @@ pub(super) fn decode_jpeg(
     bytes: &[u8],
     head: &JpegHead<'_>,
     limits: Limits,
+    reduction: Reduction,
     canvas: Canvas<'_>,
 ) -> Result<(), ImageError> {
+    // Time goes by the pixels that are stored: a scan is read whole, however few are made of it.
     let pixels = u64::from(head.width) * u64::from(head.height);
     let share = usize::try_from(limits.max_pixels / pixels).unwrap_or(MAX_SCANS);
     let max_scans = share.saturating_mul(MAX_SCANS_OF_LARGEST).min(MAX_SCANS);
@@ -46,13 +49,13 @@ pub(super) fn decode_jpeg(
         (Colour::Rgb, _) => (turbojpeg::PixelFormat::RGB, false),
         (Colour::Bgr, _) => (turbojpeg::PixelFormat::BGR, false),
     };
-    let sides = (head.width as usize, head.height as usize);
+    let stored = Size { width: head.width, height: head.height };
     let Canvas { colour, decoded, raw } = canvas;
     if !reduce {
-        return decompress(bytes, format, sides, decoded);
+        return decompress(bytes, format, (stored, reduction), decoded);
     }
-    let raw = room_in(raw, sides.0 * sides.1 * format.size());
-    decompress(bytes, format, sides, raw)?;
+    let raw = room_in(raw, decoded.len() * format.size());
+    decompress(bytes, format, (stored, reduction), raw)?;
     to_colour(raw.as_chunks::<3>().0, colour, decoded, |&it| it);
     Ok(())
 }
@@ -63,15 +66,20 @@ pub(super) fn decode_jpeg(
 fn decompress(
     bytes: &[u8],
     format: turbojpeg::PixelFormat,
-    (width, height): (usize, usize),
+    (stored, reduction): (Size, Reduction),
     pixels: &mut [u8],
 ) -> Result<(), ImageError> {
     let mut decoder = turbojpeg::Decompressor::new()
         .expect("making a decoder fails only without memory for a few kilobytes");
     let header = decoder.read_header(bytes).map_err(|it| explain(&it))?;
-    if (header.width, header.height) != (width, height) {
+    if (header.width, header.height) != (stored.width as usize, stored.height as usize) {
         return Err(jpeg("it gives its size in two ways"));
     }
+    decoder
+        .set_scaling_factor(turbojpeg::ScalingFactor::new(1, reduction.times() as usize))
+        .expect("libjpeg scales by every eighth");
+    let Size { width, height } = reduction.of(stored);
+    let (width, height) = (width as usize, height as usize);
     let pitch = width * format.size();
     let image = turbojpeg::Image { pixels, width, pitch, height, format };
     decoder.decompress(bytes, image).map_err(|it| explain(&it))

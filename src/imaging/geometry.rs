@@ -20,6 +20,36 @@ impl Size {
     pub(super) fn pixels(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
+
+    /// The same picture with its columns for rows.
+    pub(super) fn turned(self) -> Self {
+        Self { width: self.height, height: self.width }
+    }
+}
+
+/// How many times fewer columns and rows are decoded than are stored: 1, 2, 4 or 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reduction(u32);
+
+impl Reduction {
+    /// Every pixel.
+    pub(super) const NONE: Self = Self(1);
+
+    /// The largest that leaves a picture of size `stored` at least as large as `needed`, in the
+    /// arithmetic of Pillow's `draft`.
+    pub(super) fn down_to(needed: Size, stored: Size) -> Self {
+        let times = (stored.width / needed.width).min(stored.height / needed.height);
+        Self([8, 4, 2].into_iter().find(|it| times >= *it).unwrap_or(1))
+    }
+
+    /// What libjpeg makes of a picture of size `stored`: what is left over counts as a whole pixel.
+    pub(super) fn of(self, stored: Size) -> Size {
+        Size { width: stored.width.div_ceil(self.0), height: stored.height.div_ceil(self.0) }
+    }
+
+    pub(super) fn times(self) -> u32 {
+        self.0
+    }
 }
 
 /// The checked counterpart of `resize` and `crop` in the package.
@@ -155,6 +185,30 @@ mod tests {
                 (resized, from, to, window),
                 "{target:?} {width}x{height}"
             );
+        }
+    }
+
+    #[test]
+    fn a_picture_is_reduced_as_pillow_drafts_it() {
+        // (stored, needed, times, decoded); Pillow 13: Image.draft(None, needed).
+        let cases = [
+            ((1024, 1024), (224, 224), 4, (256, 256)),
+            ((2048, 2048), (224, 224), 8, (256, 256)),
+            ((512, 1024), (192, 384), 2, (256, 512)),
+            ((1023, 517), (256, 256), 2, (512, 259)),
+            ((1023, 511), (256, 256), 1, (1023, 511)),
+            ((1023, 517), (511, 258), 2, (512, 259)),
+            ((1023, 517), (512, 259), 1, (1023, 517)),
+            ((8193, 4100), (16, 16), 8, (1025, 513)),
+            ((5000, 1), (640, 1), 1, (5000, 1)),
+            ((100, 100), (224, 224), 1, (100, 100)),
+        ];
+        for ((width, height), needed, times, decoded) in cases {
+            let needed = Size { width: needed.0, height: needed.1 };
+            let stored = Size { width, height };
+            let reduction = Reduction::down_to(needed, stored);
+            let found = reduction.of(stored);
+            assert_eq!((reduction.times(), (found.width, found.height)), (times, decoded));
         }
     }
 

@@ -1,8 +1,9 @@
 //! Bytes in, pixels and tensor rows out: everything between a compressed image and a model's input.
 //!
 //! What comes out is what Pillow's and torchvision's pipelines make of the same bytes, since that is
-//! what models are trained with: JPEG is decoded by libjpeg-turbo (bit-identical to Pillow), resized
-//! in Pillow's order (at most one level apart), cropped and rounded as torchvision does. A grey picture goes this way in one channel, whatever the model takes.
+//! what models are trained with: JPEG is decoded by libjpeg-turbo (bit-identical to Pillow, in full or
+//! reduced as by its `draft`), resized in Pillow's order (at most one level apart), cropped and rounded
+//! as torchvision does. A grey picture goes this way in one channel, whatever the model takes.
 //!
 //! The order is fixed: [`inspect`] the header against [`Limits`], decode in the channel order the
 //! model wants, turn upright, resize, crop ([`Workspace::prepare`]); then normalise into a row of a

@@ -32,6 +32,7 @@ pub struct Preprocess {
     filter: Filter,
     colour: Colour,
     layout: Layout,
+    decode: Decode,
     alpha: Alpha,
     orientation: OrientationSource,
     /// One byte a channel, for the margins of a letterbox.
@@ -47,20 +48,18 @@ impl Preprocess {
     /// Every complaint there is, not only the first; each names its key.
     pub fn from_spec(spec: PreprocessSpec) -> Result<Self, Vec<PreprocessError>> {
         let mut complaints = Complaints::default();
-        if spec.decode == Decode::Scaled {
-            complaints.add("decode", "\"scaled\" is not available yet; use \"full\"");
-        }
         let target = check_target(&spec.resize, spec.crop, &mut complaints);
         check_filter(&spec.resize, &mut complaints);
         let fill = check_fill(&spec, &mut complaints);
         let levels = check_levels(&spec, &mut complaints);
-        let PreprocessSpec { colour, layout, orientation, alpha, resize, .. } = spec;
+        let PreprocessSpec { colour, layout, decode, orientation, alpha, resize, .. } = spec;
         match (target, complaints.0) {
             (Some(target), complaints) if complaints.is_empty() => Ok(Self {
                 target,
                 filter: resize.filter,
                 colour,
                 layout,
+                decode,
                 alpha,
                 orientation,
                 fill,
@@ -134,6 +133,10 @@ impl Preprocess {
                 }
             }
         }
+    }
+
+    pub(super) fn decode(&self) -> Decode {
+        self.decode
     }
 
     pub(super) fn target(&self) -> Target {
@@ -320,7 +323,6 @@ mod tests {
         let resize =
             "{ mode = \"stretch\", size = [2, 1], filter = \"bilinear\", antialias = true }";
         let cases: &[(&str, &str, &[&str])] = &[
-            ("\"full\"", "\"scaled\"", &["decode"]),
             ("[2, 1]", "224", &["resize.size"]),
             ("[2, 1]", "[0, 1]", &["resize.size"]),
             ("[2, 1]", "[5000, 1]", &["resize.size"]),

@@ -4,12 +4,12 @@ use super::{
     decode::{decode_jpeg, decode_png},
     error::ImageError,
     exif::Orientation,
-    geometry::Size,
+    geometry::{Reduction, Size},
     header::{Limits, Source},
     orient,
     preprocess::Preprocess,
     resize::{Input, Scaler, room_in},
-    spec::Colour,
+    spec::{Colour, Decode},
 };
 
 /// Buffers up to this size are kept for the next image: enough for 5 megapixels of RGB. Without a
@@ -60,7 +60,7 @@ impl Pixels {
 pub(super) struct Canvas<'a> {
     /// The model's channels, or the one of a grey image.
     pub(super) colour: Colour,
-    /// Columns times rows, as stored, times the channels of `colour`.
+    /// Columns times rows, as stored but for a reduction, times the channels of `colour`.
     pub(super) decoded: &'a mut [u8],
     /// Room for other channels, to be used through [`room_in`].
     pub(super) raw: &'a mut Vec<u8>,
@@ -103,24 +103,26 @@ impl Workspace {
         let source = Source::read(bytes, limits)?;
         let orientation =
             if preprocess.follows_exif() { source.orientation() } else { Orientation::UPRIGHT };
+        let turn = |it: Size| if orientation.swaps_sides() { it.turned() } else { it };
         let (width, height) = source.size();
-        let size = if orientation.swaps_sides() {
-            Size { width: height, height: width }
-        } else {
-            Size { width, height }
+        let stored = Size { width, height };
+        let plan = preprocess.target().plan(turn(stored), limits)?;
+        let reduction = match (&source, preprocess.decode()) {
+            (Source::Jpeg(_), Decode::Scaled) => Reduction::down_to(turn(plan.resized), stored),
+            (Source::Jpeg(_), Decode::Full) | (Source::Png(_), _) => Reduction::NONE,
         };
-        let plan = preprocess.target().plan(size, limits)?;
+        let size = reduction.of(stored);
         // A third of the work: the channels of a grey image would stay equal to the end.
         let one_is_enough = source.is_grey() && preprocess.has_grey_margins();
         let colour = if one_is_enough { Colour::Grey } else { preprocess.colour() };
 
         let channels = colour.channels();
-        let (width, height) = (width as usize, height as usize);
+        let (width, height) = (size.width as usize, size.height as usize);
         let n = width * height * usize::from(channels);
         let decoded = room_in(&mut self.decoded, n);
         let canvas = Canvas { colour, decoded, raw: &mut self.raw };
         match &source {
-            Source::Jpeg(head) => decode_jpeg(bytes, head, limits, canvas)?,
+            Source::Jpeg(head) => decode_jpeg(bytes, head, limits, reduction, canvas)?,
             Source::Png(head) if head.has_alpha && preprocess.refuses_alpha() => {
                 return Err(ImageError::Unsupported {
                     what: "a PNG with transparency",
@@ -136,7 +138,7 @@ impl Workspace {
             data = upright;
         }
         let fill = &preprocess.fill()[..usize::from(channels)];
-        let input = Input { data, size, fill };
+        let input = Input { data, size: turn(size), fill };
         let data = self.scaler.run(input, plan, preprocess.filter());
         let Size { width, height } = plan.output;
         Ok(Pixels { width, height, channels, data })

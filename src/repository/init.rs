@@ -145,6 +145,7 @@ outputs = {{ scores = {scores}, activation = "{activation}"{cam}{embedding} }}
 [preprocess]
 colour = "rgb"
 layout = "{layout}"
+decode = "full"                 # "scaled": JPEG by Pillow's draft() before resize(); other pixels
 resize = {{ {resize}, filter = "bilinear", antialias = true }}
 crop = {crop}
 scale = 0.00392156862745098     # 1 / 255; mean and std apply after it

@@ -165,6 +165,44 @@ def agreeing():
             agree(name, data, spec(colour, size=odd.size[::-1], alpha="drop"), exact=True)
 
 
+def scaled():
+    """Decoded at a half, a quarter or an eighth, as Pillow drafts."""
+    images = {name: (OUT / name).read_bytes() for name in (
+        "420.jpg", "444.jpg", "422.jpg", "progressive.jpg", "grey.jpg", "grey-progressive.jpg", "low.jpg",
+        "restart.jpg", "odd-420.jpg", "odd-422.jpg", "rgb-kept.jpg", "small.jpg", "dot.jpg", "rgb.png",
+    )}
+    images["2048.jpg"] = jpeg(photo(2048, 2048, 13))
+    for name, data in images.items():
+        agree(name, data, spec(decode="scaled"))
+        width, height = Image.open(io.BytesIO(data)).size
+        for times in (2, 4, 8):
+            # The decoded pixels themselves, where the sides can be divided: resizing leaves them.
+            size = (max(1, height // times), max(1, width // times))
+            divides = not (width % times or height % times) and not name.endswith("png")
+            for colour in ("rgb", "bgr", "grey"):
+                filter = "bilinear" if divides else "nearest"
+                agree(name, data, spec(colour, size=size, filter=filter, decode="scaled"), exact=True)
+            # A row more than that, and this reduction would leave too few. (One level in a dozen
+            # values is more in the mean than the tests allow.)
+            if name not in ("small.jpg", "dot.jpg"):
+                agree(name, data, spec(size=(size[0] + 1, size[1]), decode="scaled"))
+    for name in ("420.jpg", "odd-420.jpg", "grey.jpg", "2048.jpg"):
+        for filter in ("nearest", "bilinear", "bicubic", "lanczos"):
+            agree(name, images[name], spec(size=(100, 120), filter=filter, decode="scaled"), exact=filter == "nearest")
+        agree(name, images[name], spec(mode="shortest", size=120, crop={"centre": [112, 112]}, decode="scaled"))
+        agree(name, images[name], spec(mode="shortest", size=235, crop={"centre": [224, 192]}, decode="scaled"))
+        agree(name, images[name], spec("bgr", mode="letterbox", size=(160, 208), decode="scaled"))
+        agree(name, images[name], spec(size=(131, 129), crop={"centre": [124, 124]}, decode="scaled"))
+    for value in range(1, 9):
+        # Upright, only one of these may be decoded at a quarter; as stored, only the other.
+        data = (OUT / f"exif{value}.jpg").read_bytes()
+        for size in ((250, 120), (120, 250)):
+            agree(f"exif{value}.jpg", data, spec(size=size, decode="scaled"))
+            nearest = spec(size=size, filter="nearest", decode="scaled")
+            agree(f"exif{value}.jpg", data, nearest, exact=True)
+            agree(f"exif{value}.jpg", data, nearest | {"orientation": "ignore"}, exact=True)
+
+
 def refused():
     small = photo(96, 64, 6)
     refuse("cmyk.jpg", jpeg(small.convert("CMYK")), "image_unsupported")
@@ -245,6 +283,7 @@ def seeds():
 
 OUT.mkdir(parents=True, exist_ok=True)
 agreeing()
+scaled()
 refused()
 bombs()
 seeds()

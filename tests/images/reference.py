@@ -21,11 +21,32 @@ def resized(image: Image.Image, size: tuple, filter: Image.Resampling) -> Image.
     return image.resize(size, filter)
 
 
+def target(size: tuple, resize: dict) -> tuple:
+    """What an upright picture of this size is resized to; width and height, as for Pillow."""
+    bounds = resize["size"]
+    if resize["mode"] == "stretch":
+        return bounds[1], bounds[0]
+    if resize["mode"] == "shortest":
+        # torchvision.transforms.functional.resize with an int.
+        n = bounds if isinstance(bounds, int) else bounds[0]
+        short, long = sorted(size)
+        other = int(n * long / short)
+        return (n, other) if size[0] <= size[1] else (other, n)
+    # As in YOLO pipelines.
+    ratio = min(bounds[1] / size[0], bounds[0] / size[1])
+    return tuple(max(1, round(side * ratio)) for side in size)
+
+
+def lies_sideways(image: Image.Image) -> bool:
+    """Whether `upright` swaps width and height."""
+    try:
+        return image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except Exception:  # noqa: BLE001 (whatever Pillow makes of broken EXIF)
+        return False
+
+
 def upright(image: Image.Image) -> Image.Image:
-    """exif_transpose, where broken EXIF and an orientation given only in XMP count as none."""
-    image.load()
-    image.info.pop("xmp", None)
-    image.info.pop("XML:com.adobe.xmp", None)
+    """exif_transpose, where broken EXIF counts as none."""
     try:
         image.getexif()
     except Exception:  # noqa: BLE001 (whatever Pillow makes of broken EXIF)
@@ -35,30 +56,28 @@ def upright(image: Image.Image) -> Image.Image:
 
 def tensor(data: bytes, spec: dict) -> np.ndarray:
     """Height, width, channels; raises where Pillow refuses the bytes."""
-    image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
-    image.load()
-    if spec.get("orientation", "exif") == "exif":
-        image = upright(image)
-    image = image.convert("L" if spec["colour"] == "grey" else "RGB")
     resize = spec["resize"]
-    filter = FILTERS[resize["filter"]]
-    size = resize["size"]
-    if resize["mode"] == "stretch":
-        image = resized(image, (size[1], size[0]), filter)
-    elif resize["mode"] == "shortest":
-        # torchvision.transforms.functional.resize with an int.
-        n = size if isinstance(size, int) else size[0]
-        short, long = sorted(image.size)
-        other = int(n * long / short)
-        image = resized(image, (n, other) if image.width <= image.height else (other, n), filter)
-    else:
-        # As in YOLO pipelines.
-        ratio = min(size[1] / image.width, size[0] / image.height)
-        width, height = (max(1, round(side * ratio)) for side in image.size)
+    image = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
+    follows_exif = spec.get("orientation", "exif") == "exif"
+    if image.format == "PNG":
+        image.load()  # What is said of it may come after its pixels.
+    for xmp in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(xmp, None)  # An orientation given only there counts as none.
+    turned = slice(None, None, -1 if follows_exif and lies_sideways(image) else 1)
+    size = target(image.size[turned], resize)
+    if spec.get("decode") == "scaled":
+        image.draft(None, size[turned])
+    image.load()
+    if follows_exif:
+        image = upright(image)
+    image = resized(
+        image.convert("L" if spec["colour"] == "grey" else "RGB"), size, FILTERS[resize["filter"]]
+    )
+    if resize["mode"] == "letterbox":
+        height, width = resize["size"]
         fill = resize["fill"]
-        canvas = Image.new(image.mode, (size[1], size[0]), fill if image.mode == "L" else (fill,) * 3)
-        at = ((size[1] - width) // 2, (size[0] - height) // 2)
-        canvas.paste(resized(image, (width, height), filter), at)
+        canvas = Image.new(image.mode, (width, height), fill if image.mode == "L" else (fill,) * 3)
+        canvas.paste(image, ((width - size[0]) // 2, (height - size[1]) // 2))
         image = canvas
     crop = spec.get("crop", "none")
     if crop != "none":

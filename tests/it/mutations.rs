@@ -39,12 +39,22 @@ const SPEC: &str = r#"{"colour": "rgb", "layout": "NCHW", "alpha": "drop", "scal
     "resize": {"mode": "stretch", "size": [64, 64], "filter": "bilinear"},
     "mean": [0, 0, 0], "std": [1, 1, 1]}"#;
 
+/// [`SPEC`], and the same with every JPEG decoded at a half or a quarter of its size.
+fn specs() -> [(&'static str, String); 2] {
+    let scaled = SPEC.replace(r#""alpha""#, r#""decode": "scaled", "alpha""#);
+    [("accepted", SPEC.to_owned()), ("accepted-scaled", scaled)]
+}
+
+fn preprocess(spec: &str) -> Preprocess {
+    Preprocess::from_spec(serde_json::from_str(spec).unwrap()).unwrap()
+}
+
 #[test]
 fn damaged_images_are_refused_or_decoded_as_pillow_does() {
     if env::var_os(ALONE).is_some() {
         return mutate_and_decode();
     }
-    let accepted = IMAGES.join("accepted");
+    let folder = IMAGES.as_path();
     let name = "mutations::damaged_images_are_refused_or_decoded_as_pillow_does";
     let run = Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
@@ -56,10 +66,48 @@ fn damaged_images_are_refused_or_decoded_as_pillow_does() {
     assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
     assert!(text.contains("1 passed"), "the test did not find itself: {text}");
 
-    let check = python().arg("tests/images/check.py").arg(accepted).arg(SPEC).output().unwrap();
-    let text = String::from_utf8_lossy(&check.stdout);
-    println!("{text}");
-    assert!(check.status.success(), "{text}{}", String::from_utf8_lossy(&check.stderr));
+    for (accepted, spec) in specs() {
+        let accepted = folder.join(accepted);
+        let check = python().arg("tests/images/check.py").arg(accepted).arg(spec).output().unwrap();
+        let text = String::from_utf8_lossy(&check.stdout);
+        println!("{text}");
+        assert!(check.status.success(), "{text}{}", String::from_utf8_lossy(&check.stderr));
+    }
+}
+
+#[test]
+fn a_cut_jpeg_is_refused_at_every_reduction() {
+    // The seeds are 128 pixels wide or high at least: decoded whole, at a half or a quarter, and at
+    // an eighth, where libjpeg makes nothing of most of the coefficients.
+    let [whole, scaled] = specs().map(|(_, spec)| spec);
+    let eighth = scaled.replace("[64, 64]", "[16, 16]");
+    let [whole, scaled, eighth] = [&whole, &scaled, &eighth].map(|it| preprocess(it));
+    let mut workspace = Workspace::new();
+    let mut n = 0;
+    for seed in 0..13 {
+        let sound = fs::read(IMAGES.join(format!("seeds/{seed:02}"))).unwrap();
+        assert!(sound.starts_with(b"\xff\xd8"), "seed {seed} is no JPEG");
+        let end = sound.len() - 2;
+        // Everywhere near the end, where little is missing; and all over the file.
+        for cut in (0..end).step_by(end / 60).chain(end - 40..end) {
+            for closed in [false, true] {
+                let mut bytes = sound[..cut].to_vec();
+                if closed {
+                    bytes.extend(b"\xff\xd9");
+                }
+                let mut is_refused =
+                    |it: &Preprocess| workspace.prepare(&bytes, it, &LIMITS).is_err();
+                let place = format!("seed {seed} cut at {cut} of {end}, closed: {closed}");
+                // The last bits of a scan are padding, of which the end may be missing.
+                assert!(is_refused(&whole) || cut + 2 > end, "{place}: decoded");
+                for reduced in [&scaled, &eighth] {
+                    assert_eq!(is_refused(reduced), is_refused(&whole), "{place}: {reduced:?}");
+                }
+                n += 1;
+            }
+        }
+    }
+    assert!(n > 2000, "only {n} cuts");
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are wanted, and never asserted")]
@@ -67,10 +115,10 @@ fn mutate_and_decode() {
     // Made by the parent; making them again here would count against this process.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-images");
     let spec: PreprocessSpec = serde_json::from_str(SPEC).unwrap();
-    let preprocess = Preprocess::from_spec(spec.clone()).unwrap();
+    let [whole, scaled] = specs().map(|(_, spec)| preprocess(&spec));
     let mut workspace = Workspace::new();
-    let mut decode = |bytes: &[u8]| {
-        catch_unwind(AssertUnwindSafe(|| workspace.prepare(bytes, &preprocess, &LIMITS).ok()))
+    let mut decode = |bytes: &[u8], preprocess: &Preprocess| {
+        catch_unwind(AssertUnwindSafe(|| workspace.prepare(bytes, preprocess, &LIMITS).ok()))
             .unwrap_or_else(|_panic| {
                 fs::write(folder.join("panicked"), bytes).unwrap();
                 unreachable!("an image made `prepare` panic; it is in target/test-images/panicked")
@@ -79,24 +127,28 @@ fn mutate_and_decode() {
     let seeds: Vec<Vec<u8>> =
         (0..20).map(|n| fs::read(folder.join(format!("seeds/{n:02}"))).unwrap()).collect();
     let sound: Vec<Pixels> =
-        seeds.iter().map(|it| decode(it).expect("every seed is sound")).collect();
+        seeds.iter().map(|it| decode(it, &whole).expect("every seed is sound")).collect();
     let before = peak_kib();
 
-    let mut accepted = BufWriter::new(File::create(folder.join("accepted")).unwrap());
+    let mut records =
+        specs().map(|(accepted, _)| BufWriter::new(File::create(folder.join(accepted)).unwrap()));
     let (mut n_accepted, mut slowest) = (0, Duration::ZERO);
     for n in 0..MUTANTS {
         let mut dice = Dice(n);
         let seed = &seeds[dice.below(seeds.len())];
         let mutant = mutate(seed, &mut dice);
-        let (pixels, took) = timed(|| decode(&mutant));
+        let (pixels, took) = timed(|| decode(&mutant, &whole));
         slowest = slowest.max(took);
         if pixels.is_none() && n % 5 == 0 {
             // An image must not spoil the next; in libjpeg, a bad header spoils its decoder.
             let seed = dice.below(seeds.len());
-            assert_eq!(decode(&seeds[seed]), Some(sound[seed].clone()), "after mutant {n}");
+            assert_eq!(decode(&seeds[seed], &whole), Some(sound[seed].clone()), "after mutant {n}");
         }
-        if let Some(pixels) = pixels {
-            n_accepted += 1;
+        let fewer = decode(&mutant, &scaled);
+        assert_eq!(pixels.is_some(), fewer.is_some(), "scaled decoding disagrees on mutant {n}");
+        n_accepted += usize::from(pixels.is_some());
+        for (pixels, accepted) in [pixels, fewer].into_iter().zip(&mut records) {
+            let Some(pixels) = pixels else { continue };
             for blob in [&mutant, &in_channels_of(&spec, &pixels)] {
                 let length = u32::try_from(blob.len()).unwrap();
                 accepted.write_all(&length.to_le_bytes()).unwrap();
@@ -104,18 +156,22 @@ fn mutate_and_decode() {
             }
         }
     }
-    accepted.flush().unwrap();
+    records.iter_mut().for_each(|it| it.flush().unwrap());
     let growth = peak_kib().saturating_sub(before);
     println!("{n_accepted} of {MUTANTS} accepted, slowest {slowest:?}, grew by {growth} KiB");
     assert!(growth <= MAX_GROWTH_KIB, "grew by {growth} KiB");
-    assert!(n_accepted * 10 > MUTANTS, "hardly any was accepted: the mutations are too coarse");
+    assert!(
+        n_accepted * 10 > usize::try_from(MUTANTS).unwrap(),
+        "hardly any was accepted: the mutations are too coarse"
+    );
 
     // The limit in force outside of tests.
-    let decode = |bytes: &[u8]| Workspace::new().prepare(bytes, &preprocess, &Limits::default());
-    for name in BOMBS {
+    let limits = Limits::default();
+    for (name, preprocess) in BOMBS.iter().flat_map(|it| [(it, &whole), (it, &scaled)]) {
         let bomb = fs::read(folder.join(name)).unwrap();
         let before = peak_kib();
-        let (_refused_or_not, took) = timed(|| decode(&bomb));
+        let (_refused_or_not, took) =
+            timed(|| Workspace::new().prepare(&bomb, preprocess, &limits));
         let growth = peak_kib().saturating_sub(before);
         println!("{name}: {took:?}, grew by {growth} KiB");
         assert!(growth <= MAX_BOMB_GROWTH_KIB, "{name}: grew by {growth} KiB");
