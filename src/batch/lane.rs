@@ -16,7 +16,7 @@ use super::{
     event::{ItemKey, LaneKey, ModelKey},
     executor::{ExecuteError, Executor},
     gather::{self, Rows},
-    job::BatchKey,
+    job::{BatchKey, Content},
     runtime::ModelRuntime,
 };
 use crate::{
@@ -67,6 +67,7 @@ impl Lane {
             }
             Assignment::Run { model, key, items } => {
                 let results = self.run_isolated(&model, &key, &items);
+                items.into_iter().for_each(|it| self.reuse(it.content));
                 self.core.ran(self.key, results)
             }
         }
@@ -86,6 +87,12 @@ impl Lane {
                 self.workspace = Workspace::new();
                 Err(ExecuteError("the decoder panicked".to_owned()).into())
             }
+        }
+    }
+
+    fn reuse(&mut self, content: Content) {
+        if let Content::Pixels(pixels) = content {
+            self.workspace.reuse(pixels);
         }
     }
 

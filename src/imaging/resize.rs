@@ -33,20 +33,30 @@ pub(super) struct Input<'a> {
 }
 
 impl Scaler {
-    /// Carries out `plan`; the result has its `output` size.
-    pub(super) fn run(&mut self, input: Input<'_>, plan: Plan, filter: Filter) -> Vec<u8> {
+    /// Carries out `plan`; the result has its `output` size. It is written over `spare`, if there
+    /// are no margins to fill.
+    pub(super) fn run(
+        &mut self,
+        input: Input<'_>,
+        plan: Plan,
+        filter: Filter,
+        spare: Vec<u8>,
+    ) -> Vec<u8> {
         let channels = input.fill.len();
         let bytes = |size: Size| size.width as usize * size.height as usize * channels;
         let whole = plan.window == plan.output && plan.window == plan.resized;
+        let mut output = spare;
+        output.resize(bytes(plan.output), 0);
         if whole {
-            let mut output = vec![0; bytes(plan.output)];
             self.resize(input, plan.resized, filter, &mut output);
             return output;
         }
         let mut resized = std::mem::take(&mut self.resized);
         let room = room_in(&mut resized, bytes(plan.resized));
         self.resize(input, plan.resized, filter, room);
-        let mut output = input.fill.repeat(bytes(plan.output) / channels);
+        if plan.window != plan.output {
+            output = input.fill.repeat(bytes(plan.output) / channels);
+        }
         let at = |(x, y): (u32, u32), size: Size| {
             (y as usize * size.width as usize + x as usize) * channels
         };
@@ -159,7 +169,8 @@ mod tests {
 
     fn run(data: &[u8], sides: (u32, u32), plan: Plan, filter: Filter) -> Vec<u8> {
         let size = Size { width: sides.0, height: sides.1 };
-        Scaler::default().run(Input { data, size, fill: &[9] }, plan, filter)
+        let left_over = vec![77; 5];
+        Scaler::default().run(Input { data, size, fill: &[9] }, plan, filter, left_over)
     }
 
     fn whole(width: u32, height: u32) -> Plan {

@@ -16,6 +16,9 @@ use super::{
 /// bound, one large image would hold its memory in every thread for ever.
 const KEEP_BYTES: usize = 16 << 20;
 
+/// Of buffers handed back so much is kept: nine pictures of 384 x 192.
+const SPARE_BYTES: usize = 2 << 20;
+
 /// What one thread needs to decode and resize. Its buffers are reused from image to image; nothing
 /// of one image can reach the next.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub struct Workspace {
     upright: Vec<u8>,
     /// The image in its own channels, where those are others.
     raw: Vec<u8>,
+    /// Of images that are done with; at most [`SPARE_BYTES`] together.
+    spare: Vec<Vec<u8>>,
 }
 
 /// An image ready to be normalised: after decoding, orientation, colour conversion, resize and crop.
@@ -94,6 +99,15 @@ impl Workspace {
         result
     }
 
+    /// Takes the buffer of an image that is done with, for one to come. Otherwise that one's is fresh
+    /// from the kernel, page by page, as the server has the allocator give back blocks of that size.
+    pub fn reuse(&mut self, pixels: Pixels) {
+        let kept: usize = self.spare.iter().map(Vec::capacity).sum();
+        if kept + pixels.data.capacity() <= SPARE_BYTES {
+            self.spare.push(pixels.data);
+        }
+    }
+
     fn prepare_keeping(
         &mut self,
         bytes: &[u8],
@@ -139,7 +153,8 @@ impl Workspace {
         }
         let fill = &preprocess.fill()[..usize::from(channels)];
         let input = Input { data, size: turn(size), fill };
-        let data = self.scaler.run(input, plan, preprocess.filter());
+        let spare = self.spare.pop().unwrap_or_default();
+        let data = self.scaler.run(input, plan, preprocess.filter(), spare);
         let Size { width, height } = plan.output;
         Ok(Pixels { width, height, channels, data })
     }
