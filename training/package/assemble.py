@@ -17,13 +17,14 @@ import sys
 from pathlib import Path
 
 from training import LABELS, REPOSITORY
-from training.candidates import INCUMBENT_VERSION, version_of
+from training.candidates import INCUMBENT_VERSION, decode_of, version_of
 from training.judge.plots import draw
 from training.judge.served import Staged, binary
 from training.package import reference
 from training.package.card import card, evaluation_of, seal, sealed_files
 from training.package.golden import Judge, choose_samples, sources
 from training.package.model_card import values
+from training.package.origin import beside_origin, origin
 from training.package.stage import PLACES, Places, operators_settings, replace, template
 from training.params import params
 from training.report import shown
@@ -96,8 +97,12 @@ def complete(folder: Path, candidate: str, staged: Staged, places: Places) -> No
     shutil.copytree(staged.folder, folder)
     draw(candidate, folder / "figures", places.candidates)
     reference.write(folder / "reference.json", reference.make(staged, places.data, places.candidates))
-    compared = comparison(evaluation_of(candidate, places.candidates), places.comparison)
-    content = card(candidate, places.candidates, compared)
+    evaluation = evaluation_of(candidate, places.candidates)
+    if decode_of(candidate) == "full":
+        content = card(candidate, places.candidates, comparison(evaluation, places.comparison))
+    else:
+        content = card(candidate, places.candidates, beside_origin(evaluation, places.candidates))
+        content["provenance"]["derived_from"] = origin(candidate, folder, places.models / staged.name)
     (folder / "MODEL_CARD.md").write_text(template("MODEL_CARD.md").substitute(values(content, candidate)))
     seal(folder, content)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from training import REPOSITORY, TRAINING
+from training.candidates import trained_as
 from training.params import params
 from training.report import read_json
 
@@ -85,10 +86,9 @@ def evaluation_of(candidate: str, candidates: Path) -> dict:
 
 
 def recipe_of(candidate: str, candidates: Path) -> dict:
-    """The checkpoint's own record of how it was trained; the int8 version's is that of its original."""
-    package = params()["package"]
-    trained = package["candidate"] if candidate == package["int8"]["candidate"] else candidate
-    return json.loads(torch.load(candidates / trained / "checkpoint.pt", weights_only=True)["recipe"])
+    """The checkpoint's own record of how it was trained; where there is none, that of its original."""
+    checkpoint = candidates / trained_as(candidate) / "checkpoint.pt"
+    return json.loads(torch.load(checkpoint, weights_only=True)["recipe"])
 
 
 def seal(folder: Path, card: dict) -> None:

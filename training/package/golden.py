@@ -25,7 +25,8 @@ from training.judge.decision import SCORE_TOLERANCE, SMALLEST_SCORE, Policy
 from training.network.export import session
 from training.package.agreement import agreeing
 from training.package.golden_slots import SAMPLE_SLOTS, SLOTS, Slot, as_it_is, as_jpeg, upright
-from training.preprocess import input_array, normalised, to_input
+from training.package.pixels import declared, input_array, to_input
+from training.preprocess import normalised
 from training.rows import Row
 
 SCHEMA = "linesight.golden/1"
@@ -46,14 +47,16 @@ class Judge:
     package: Path
     runtime: onnxruntime.InferenceSession
     policy: Policy
+    # How the package declares that JPEG is decoded.
+    decode: str
 
     @classmethod
     def load(cls, package: Path, policy: Policy) -> "Judge":
         """As the server asks golden samples: on the CPU, one thread."""
-        return cls(package, session(package / "model.onnx"), policy)
+        return cls(package, session(package / "model.onnx"), policy, declared(package))
 
     def judge(self, image_bytes: bytes) -> "Judged":
-        scores = self.scores(input_array(image_bytes))
+        scores = self.scores(input_array(image_bytes, self.decode))
         return Judged(scores, self.policy.verdict(scores), clearance(self.policy, scores))
 
     def scores(self, pixels: np.ndarray) -> np.ndarray:
@@ -224,7 +227,7 @@ def choose_samples(judge: Judge, rows: list[Row], data: Path) -> dict[str, bytes
     return {name: it.stored for name, it in found.items() if it.judged.right(it.row.label)}
 
 
-def record(folder: Path, samples: list[Sample], kind: str) -> None:
+def record(folder: Path, samples: list[Sample], kind: str, decode: str) -> None:
     """Fills `folder` with pictures, tensors and golden.json; `kind` says what the pictures are."""
     folder.mkdir(parents=True)
     golden = {
@@ -232,18 +235,18 @@ def record(folder: Path, samples: list[Sample], kind: str) -> None:
         "recorded_by": f"training/package/golden.py, Pillow {PIL.__version__}, ONNX Runtime {onnxruntime.__version__}",
         # Which row of the calibration split each picture was made of.
         "sources": {sample.name: sample.looked.row.index for sample in samples},
-        "samples": [write(folder, sample, kind) for sample in samples],
+        "samples": [write(folder, sample, kind, decode) for sample in samples],
     }
     (folder / "golden.json").write_text(json.dumps(golden, indent=2) + "\n")
 
 
-def write(folder: Path, sample: Sample, kind: str) -> dict:
+def write(folder: Path, sample: Sample, kind: str, decode: str) -> dict:
     """Writes one sample's files; returns its entry."""
     looked = sample.looked
     suffix = "png" if looked.stored.startswith(b"\x89PNG") else "jpg"
     image, tensor = f"{sample.name}.{suffix}", f"{sample.name}.tensor.png"
     (folder / image).write_bytes(looked.stored)
-    to_input(looked.stored).save(folder / tensor, "PNG")
+    to_input(looked.stored, decode).save(folder / tensor, "PNG")
     return {
         "image": image,
         "tensor": tensor,

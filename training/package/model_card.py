@@ -1,6 +1,7 @@
 """MODEL_CARD.md: the figures of evaluation.json, calibration.json and comparison.json, for people."""
 
 from training import LABELS
+from training.candidates import decode_of
 from training.judge.bar import DETECTED_FROM_PX
 from training.network.model import CELL
 from training.preprocess import INPUT_HEIGHT, INPUT_WIDTH
@@ -9,7 +10,13 @@ NETWORKS = {
     "efficientnet_b0": "EfficientNet-B0, trained from scratch",
     "efficientnet_b0_int8": "EfficientNet-B0, trained from scratch, with weights and activations of 8 bits (static "
     "quantisation, QDQ)",
+    "efficientnet_b0_scaled": "EfficientNet-B0, trained from scratch",
     "mobilenet_v3_small": "MobileNetV3-Small, trained from scratch",
+}
+DECODED = {
+    "full": "decoded in full",
+    "scaled": "decoded at a half, a quarter or an eighth of its size if it is a JPEG large enough for that (Pillow's "
+    "`draft`)",
 }
 SYNTHETIC_NOTICE = (
     "**Everything here is synthetic.** Every picture this model was trained on, calibrated on and measured on was "
@@ -44,6 +51,7 @@ def values(card: dict, candidate: str) -> dict:
         "version": card["version"],
         "notice": SYNTHETIC_NOTICE if synthetic else PHOTOGRAPHS_NOTICE,
         "network": NETWORKS.get(candidate, candidate),
+        "decoded": DECODED[decode_of(candidate)],
         "width": INPUT_WIDTH,
         "height": INPUT_HEIGHT,
         "cells": f"{INPUT_WIDTH // CELL}x{INPUT_HEIGHT // CELL}",
@@ -74,7 +82,7 @@ def values(card: dict, candidate: str) -> dict:
         "ece_test": test["calibration"]["expected_error"],
         **{key: calibration[key] for key in ("rule", "temperature", "approve_at", "reject_at")},
         "robustness": robustness(card["robustness"]),
-        "comparison": comparison(card["comparison"]),
+        "comparison": derived(card) if "derived_from" in card["provenance"] else comparison(card["comparison"]),
     }
 
 
@@ -106,7 +114,7 @@ def training(recipe: dict) -> str:
 def compared_bar(card: dict, candidate: str) -> list[dict]:
     """The lines that set the candidate against the incumbent; they are not about other candidates."""
     compared = card["comparison"]
-    return compared["bar"] if compared and compared["roles"]["candidate"] == candidate else []
+    return compared["bar"] if compared and compared.get("roles", {}).get("candidate") == candidate else []
 
 
 def bar(lines: list[dict]) -> str:
@@ -187,16 +195,13 @@ def robustness(variants: list[dict]) -> str:
 def comparison(compared: dict | None) -> str:
     if compared is None:
         return "Not measured: the candidates were not set side by side."
-    figures = ("false_approvals", "false_rejections", "undecided_good", "good_not_approved", "accuracy")
-    rows = [(name, *(share(it[key]) for key in figures)) for name, it in compared["candidates"].items()]
-    head = ("candidate", *(key.replace("_", " ") for key in figures))
     incumbent, int8 = (compared["roles"][it] for it in ("incumbent", "int8"))
     met = "meets" if compared["int8_meets_the_bar"] else "does not meet"
     return "\n\n".join(
         [
             f"The candidates on the same pictures, thresholds by the same rule. `{incumbent}` is the network to beat; "
             f"`{int8}` {met} the bar. How fast they are, `make bench` measures.",
-            table(head, rows),
+            side_by_side(compared["candidates"]),
             *(
                 f"Likeliest label of `{name}`:\n\n{confusion(it['confusion_matrix']['counts'])}"
                 for name, it in compared["candidates"].items()
@@ -205,6 +210,30 @@ def comparison(compared: dict | None) -> str:
             human_baseline(compared["human_baseline"]),
         ]
     )
+
+
+def side_by_side(columns: dict) -> str:
+    figures = ("false_approvals", "false_rejections", "undecided_good", "good_not_approved", "accuracy")
+    rows = [(name, *(share(it[key]) for key in figures)) for name, it in columns.items()]
+    return table(("candidate", *(key.replace("_", " ") for key in figures)), rows)
+
+
+def derived(card: dict) -> str:
+    """Of a version that has the network of another."""
+    earlier, columns = card["provenance"]["derived_from"], card["comparison"]["candidates"]
+    parts = [
+        f"The network is that of version {earlier['version']}, weight for weight (`{earlier['digest']}`). Made anew: "
+        f"{earlier['anew']}. Both, on the same pictures:",
+        side_by_side(columns),
+    ]
+    sizes = [it["sizes"] for it in columns.values()]
+    if all(sizes):
+        rows = [
+            (f"{bins[0]['from']:g} to {bins[0]['to']:g}", *(f"{it['share']:.2%} of {it['n']}" for it in bins))
+            for bins in zip(*sizes, strict=True)
+        ]
+        parts.append(table(("largest extent of the defect, px: not approved", *columns), rows))
+    return "\n\n".join(parts)
 
 
 def case_study(published: dict) -> str:

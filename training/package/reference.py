@@ -51,7 +51,8 @@ from tqdm import tqdm
 from training import CANDIDATES, LABELS
 from training.judge.decision import log_odds, logits_of
 from training.judge.served import Staged, ask
-from training.preprocess import input_array, normalised
+from training.package.pixels import declared, input_array
+from training.preprocess import normalised
 from training.report import read_json
 from training.rows import Row, read
 
@@ -122,7 +123,7 @@ def make(version: Staged, data: Path, candidates: Path = CANDIDATES) -> dict:
     decisions = [answer.decision for _, answer in judged]
     by_label = mix_weights(Counter(labels.tolist()), summary["splits"]["test"]["n"])
     weights = np.array([by_label[label] for label in labels])
-    seen = look([row for row, _ in judged], version.folder / "model.onnx", data)
+    seen = look([row for row, _ in judged], version.folder, data)
     return {
         "schema": SCHEMA,
         "synthetic": summary["kind"] == "synthetic",
@@ -152,14 +153,15 @@ def mix_weights(have: Counter, wanted: dict[str, int]) -> dict[str, float]:
     return {label: wanted[label] / all_wanted * total / count for label, count in have.items()}
 
 
-def look(rows: list[Row], model: Path, data: Path) -> Seen:
-    runtime = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+def look(rows: list[Row], package: Path, data: Path) -> Seen:
+    runtime = onnxruntime.InferenceSession(package / "model.onnx", providers=["CPUExecutionProvider"])
+    decode = declared(package)
     sizes, statistics, embeddings = [], [], []
     with tqdm(total=len(rows), desc="reference", unit="img", disable=None) as bar:
         for start in range(0, len(rows), BATCH):
             contents = [(data / row.path).read_bytes() for row in rows[start : start + BATCH]]
             sizes += [ImageOps.exif_transpose(Image.open(data / row.path)).size for row in rows[start : start + BATCH]]
-            pixels = np.stack([input_array(content) for content in contents])
+            pixels = np.stack([input_array(content, decode) for content in contents])
             statistics += [statistics_of(it) for it in pixels]
             embeddings.append(runtime.run(["embedding"], {"image": normalised(pixels)})[0])
             bar.update(len(contents))

@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 
 from training import CANDIDATES, DATA, PROVISIONAL, REPOSITORY, STAGED, TRAINING, WORK
-from training.candidates import version_of
+from training.candidates import decode_of, version_of
 from training.judge.compare import COMPARISON
 from training.judge.decision import Policy
 from training.package.card import identity, seal
@@ -100,11 +100,13 @@ def fill(part: Path, candidate: str, policy: Policy, kept: dict[str, int], place
         "reject_at": policy.reject_at,
         "height": INPUT_HEIGHT,
         "width": INPUT_WIDTH,
+        "decode": decode_of(candidate),
     }
     (part / "package.toml").write_text(template("package.toml").substitute(values))
     of_slots = {slot.name: kept[slot.name] for slot in SLOTS if slot.name in kept}
     judge = Judge.load(part, policy)
-    record(part / "golden", choose(judge, read("calibration", places.data), places.data, of_slots), kind)
+    samples = choose(judge, read("calibration", places.data), places.data, of_slots)
+    record(part / "golden", samples, kind, judge.decode)
     card = identity(version_of(candidate), kind, "Provisional: calibrated and measured nowhere yet.")
     (part / "MODEL_CARD.md").write_text(
         f"# {card['name']}, version {card['version']}, provisional\n\n"

@@ -23,7 +23,9 @@ from training.package.assemble import LEAST_GOLDEN, Refused, package, write_samp
 from training.package.card import sealed_files
 from training.package.golden import MARGIN, Judge, clearance, sources
 from training.package.stage import set_thresholds, stage
+from training.package.origin import origin
 from training.params import params
+from training.preprocess import input_array
 from training.rows import read, write
 from training.tests.tiny import CANDIDATE, Pipeline, grey
 
@@ -52,7 +54,11 @@ class Version:
 
     def pixels(self, image_bytes: bytes) -> np.ndarray:
         height, width = self.settings["preprocess"]["resize"]["size"]
-        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(image_bytes))).convert("RGB")
+        stored = Image.open(io.BytesIO(image_bytes))
+        if self.settings["preprocess"]["decode"] == "scaled":
+            sideways = stored.getexif().get(0x0112) in (5, 6, 7, 8)
+            stored.draft(None, (height, width) if sideways else (width, height))
+        picture = ImageOps.exif_transpose(stored).convert("RGB")
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
     def scores(self, image_bytes: bytes) -> np.ndarray:
@@ -162,6 +168,29 @@ class Golden(unittest.TestCase):
         for sample in self.samples(folder):
             self.assertGreaterEqual(clearance(policy, np.array(sample["scores"])), MARGIN - 1e-3, sample["image"])
             self.assertNotEqual(sample["scores"], before.get(sample["image"], {}).get("scores"))
+
+    def test_scaled_decoding_is_declared_and_recorded(self):
+        candidate = params()["package"]["scaled"]["candidate"]
+        shutil.copytree(self.places.candidates / CANDIDATE, self.places.candidates / candidate)
+        # Large enough to be decoded at a half.
+        rows = read("calibration", self.places.data)
+        for row in rows:
+            path = self.places.data / row.path
+            buffer = io.BytesIO()
+            Image.open(path).resize((512, 1024), Image.Resampling.NEAREST).save(buffer, "JPEG", quality=90)
+            path.write_bytes(buffer.getvalue())
+        folder = stage(candidate, self.places)
+        self.assertEqual(folder.name, params()["package"]["scaled"]["version"])
+        version = Version(folder)
+        self.assertEqual(version.settings["preprocess"]["decode"], "scaled")
+        in_full = 0
+        for sample in version.golden["samples"]:
+            content = (folder / "golden" / sample["image"]).read_bytes()
+            tensor = np.asarray(Image.open(folder / "golden" / sample["tensor"]))
+            np.testing.assert_array_equal(version.pixels(content), tensor)
+            in_full += np.array_equal(input_array(content), tensor)
+        # Those stored as PNG.
+        self.assertLess(in_full, len(version.golden["samples"]) / 2)
 
     def test_a_flawed_vial_that_is_approved_is_never_recorded(self):
         rows = read("calibration", self.places.data)
@@ -292,6 +321,19 @@ class Packaging(unittest.TestCase):
         self.assertTrue((finished / "model.onnx").is_file())
         package(CANDIDATE, may_replace=True, places=self.places)
         self.assertTrue((self.target / "model.onnx").is_file())
+
+    def test_a_version_with_the_network_of_another_names_it(self):
+        candidate = params()["package"]["scaled"]["candidate"]
+        released = self.target.parent
+        with self.assertRaisesRegex(SystemExit, "has to be packaged first"):
+            origin(candidate, self.staged.folder, released)
+        package(CANDIDATE, places=self.places)
+        found = origin(candidate, self.staged.folder, released)
+        card = hashlib.sha256((self.target / "card.json").read_bytes()).hexdigest()
+        self.assertEqual((found["version"], found["digest"]), (self.target.name, f"sha256:{card}"))
+        (self.staged.folder / "model.onnx").write_bytes(b"other weights")
+        with self.assertRaisesRegex(SystemExit, "another network"):
+            origin(candidate, self.staged.folder, released)
 
     def test_the_network_to_beat_is_never_packaged(self):
         with self.assertRaisesRegex(Refused, "never packaged"):
