@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod alone; // one request at a time against one thread in process: what HTTP and queue add
+mod charts; // docs/img/*.svg
 mod crowd; // a hundred models of which one is asked
 mod floor; // decode and run on every core, and nothing else
 mod lifecycle; // start to ready; resident memory over ten thousand requests
@@ -85,7 +86,7 @@ impl Plan {
                 Offered { times: &[2.0, 10.0], lasting: ms(20_000) },
             ],
             retries: ms(20_000),
-            crowd: (5, window(300, 2_000)),
+            crowd: (10, window(300, 1_500)),
             starts: 5,
             requests: 10_000,
             sharing: (5, window(300, 2_000)),
@@ -122,8 +123,7 @@ fn measure(plan: &Plan) -> Result<Run> {
     say("one request at a time");
     let alone = alone::measure(&subject, &server, &mut floor, plan.alone)?;
     say("overload");
-    let capacity = saturation.capacity();
-    let overload = overload::measure(&subject.pictures, &server, capacity, &plan.overload)?;
+    let overload = overload::measure(&subject.pictures, &server, &plan.overload)?;
     say("clients that retry at once");
     let retries = retries::measure(&subject, &server, &mut floor, plan.retries)?;
     drop(server);

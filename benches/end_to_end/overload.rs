@@ -21,11 +21,12 @@ use linesight::types::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    load::{Connection, request},
+    load::{Connection, Load, Pace, Target, request},
+    machine::Cpu,
     server::Server,
     stats::{Latency, median, millis, per_second, percentiles, ratio},
     subject::Picture,
-    window::pause,
+    window::{Window, pause},
 };
 
 /// Below the 1024 that the server accepts by default.
@@ -59,6 +60,8 @@ impl Asked {
 pub struct AtLoad {
     /// Of the capacity, as was meant.
     pub times: f64,
+    /// 200s a second in a closed loop, right before and right after.
+    pub capacity_per_second: [f64; 2],
     /// As was reached, once settled.
     pub offered_per_second: f64,
     /// 200s within the target.
@@ -70,6 +73,9 @@ pub struct AtLoad {
     pub expired: usize,
     /// Of all 200s, milliseconds at each hundredth.
     pub percentiles_ms: Vec<f64>,
+    /// Processor time a second, once settled.
+    pub server_cores: f64,
+    pub generator_cores: f64,
     /// As the server exports it, at the end.
     pub load_ratio: f64,
     pub memory: Resident,
@@ -96,32 +102,29 @@ pub struct Offered {
 pub fn measure(
     pictures: &Arc<[Picture]>,
     server: &Server,
-    capacity: f64,
     plan: &[Offered],
 ) -> Result<Vec<AtLoad>> {
     let all = plan.iter().flat_map(|it| it.times.iter().map(|times| (*times, it.lasting)));
     let mut loads = all
-        .map(|(times, lasting)| at(pictures, server, capacity, times, lasting))
+        .map(|(times, lasting)| at(pictures, server, times, lasting))
         .collect::<Result<Vec<_>>>()?;
     loads.sort_by(|a, b| a.times.total_cmp(&b.times));
     Ok(loads)
 }
 
-fn at(
-    pictures: &Arc<[Picture]>,
-    server: &Server,
-    capacity: f64,
-    times: f64,
-    lasting: Duration,
-) -> Result<AtLoad> {
+fn at(pictures: &Arc<[Picture]>, server: &Server, times: f64, lasting: Duration) -> Result<AtLoad> {
+    // Taken beside it, so that drift of the machine falls on both.
+    let before = capacity_of(server, pictures)?;
     let began = Instant::now() + Duration::from_millis(200);
-    let plan = Plan { began, lasting, rate: capacity * times, afterwards: capacity * AFTERWARDS };
+    let plan = Plan { began, lasting, rate: before * times, afterwards: before * AFTERWARDS };
     let (asked, seen) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(server, began, lasting));
         let asked = run(pictures, server, plan)?;
         let seen = watching.join().map_err(|_panic| anyhow!("the watcher panicked"))??;
         anyhow::Ok((asked, seen))
     })?;
+    let after = capacity_of(server, pictures)?;
+    let capacity = f64::midpoint(before, after);
     let over = began + lasting;
     let settled: Vec<&Asked> =
         asked.iter().filter(|it| began + SETTLED <= it.due && it.due < over).collect();
@@ -134,12 +137,15 @@ fn at(
     let last_bad = asked.iter().filter(|it| it.due >= over && !it.is_in_time()).map(|it| it.due);
     Ok(AtLoad {
         times,
+        capacity_per_second: [before, after],
         offered_per_second: per_second(settled.len(), time),
         goodput_per_second: goodput,
         of_capacity: goodput / capacity,
         answered: Latency::of(&took(200, &|it| it.due)),
         refused: Latency::of(&took(503, &|it| it.written)),
         percentiles_ms: percentiles(&took(200, &|it| it.due)),
+        server_cores: seen.cores[0],
+        generator_cores: seen.cores[1],
         load_ratio: seen.load_ratio,
         memory: seen.memory,
         expired: settled.iter().filter(|it| it.status == 504).count(),
@@ -147,18 +153,39 @@ fn at(
     })
 }
 
+/// 200s a second with more connections than lanes.
+fn capacity_of(server: &Server, pictures: &Arc<[Picture]>) -> Result<f64> {
+    let load =
+        Load::start(Target { address: server.data, judges: true }, pictures, 8, Pace::Closed)?;
+    let window = Window { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
+    window.warm_up();
+    let from = Instant::now();
+    window.measure();
+    let to = Instant::now();
+    let answers = load.stop()?;
+    Ok(per_second(answers.iter().filter(|it| from <= it.at && it.at < to).count(), to - from))
+}
+
 /// What the server looked like meanwhile.
 struct Seen {
+    /// Used by the server and by the generator, once settled.
+    cores: [f64; 2],
     memory: Resident,
     load_ratio: f64,
 }
 
 fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Seen> {
     let mut samples = Vec::new();
+    let mut settled = None;
     while Instant::now() < began + lasting {
+        if settled.is_none() && Instant::now() >= began + SETTLED {
+            settled = Some((Instant::now(), [server.cpu(), Cpu::of_self()]));
+        }
         samples.push((began.elapsed(), server.resident_mb()?));
         pause(Duration::from_millis(100));
     }
+    let (from, cpu) = settled.context("it did not last long enough")?;
+    let cores = cpu.map(|it| it.since().per(1) / millis(from.elapsed()));
     let fifth = |from: u32| {
         let inside = |at: &Duration| lasting / 5 * from <= *at && *at < lasting / 5 * (from + 1);
         let all = samples.iter().filter(|it| inside(&it.0)).map(|it| it.1);
@@ -169,7 +196,7 @@ fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Seen> {
         last_fifth_mb: fifth(4),
         highest_mb: samples.iter().map(|it| it.1).fold(0.0, f64::max),
     };
-    Ok(Seen { memory, load_ratio: server.metric("linesight_load_ratio")? })
+    Ok(Seen { cores, memory, load_ratio: server.metric("linesight_load_ratio")? })
 }
 
 /// What is sent when.
@@ -260,22 +287,25 @@ struct Refusal {
 }
 
 /// The section of the page.
-pub fn section(capacity: f64, loads: &[AtLoad]) -> String {
+pub fn section(loads: &[AtLoad]) -> String {
     let mut out = format!(
         "## Overload\n\nOpen loop, over at most {CONNECTIONS} connections; latency counts from when a \
-         request was due. Capacity is {capacity:.1} images/s. Counted from {:.1} s after the overload \
+         request was due. Capacity is what a closed loop of 8 connections is answered, right before and \
+         right after. Counted from {:.1} s after the overload \
          began; a refused connection rests until `retry_after_ms`. Load ratio: what \
          `linesight_load_ratio` said at the end. Memory: resident in the second and in the last fifth.\n\n\
          ![answered in time against offered load](img/goodput.svg)\n\n\
-         | offered, of capacity | offered/s | in time/s | of capacity | p50 ms | p99 ms | refusal p99 ms \
-         | expired | recovered after ms | load ratio | memory, MB |\n\
-         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+         | offered, of capacity | capacity before, after | offered/s | in time/s | of capacity | p50 ms | p99 ms | refusal p99 ms \
+         | expired | recovered after ms | load ratio | cores: server, generator | memory, MB |\n\
+         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         SETTLED.as_secs_f64(),
     );
     for it in loads {
         out += &format!(
-            "| {} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {:.1} | {} | {:.0} | {:.2} | {:.0}, {:.0} |\n",
+            "| {} | {:.1}, {:.1} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {:.1} | {} | {:.0} | {:.2} | {:.2}, {:.2} | {:.0}, {:.0} |\n",
             it.times,
+            it.capacity_per_second[0],
+            it.capacity_per_second[1],
             it.offered_per_second,
             it.goodput_per_second,
             it.of_capacity,
@@ -285,6 +315,8 @@ pub fn section(capacity: f64, loads: &[AtLoad]) -> String {
             it.expired,
             it.recovery_ms,
             it.load_ratio,
+            it.server_cores,
+            it.generator_cores,
             it.memory.second_fifth_mb,
             it.memory.last_fifth_mb,
         );

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     alone::Alone,
+    charts,
     crowd::{Crowd, MODELS},
     lifecycle::{Memory, Starts},
     machine::Machine,
@@ -99,16 +100,17 @@ fn line(out: &mut String, cells: &[&str]) {
 /// Writes the page and the raw figures.
 pub fn write(run: &Run) -> Result<()> {
     let day = run.machine.date.split('T').next().unwrap_or("undated");
-    let (page, raw): (PathBuf, PathBuf) = if run.quick {
-        ("target/bench/benchmarks.md".into(), "target/bench/quick.json".into())
+    let [page, raw, img]: [PathBuf; 3] = if run.quick {
+        ["target/bench/benchmarks.md", "target/bench/quick.json", "target/bench/img"]
+            .map(Into::into)
     } else {
-        ("docs/benchmarks.md".into(), format!("benches/runs/{day}.json").into())
+        ["docs/benchmarks.md", &format!("benches/runs/{day}.json"), "docs/img"].map(Into::into)
     };
     for (path, text) in [(page, page_of(run)), (raw, serde_json::to_string_pretty(run)? + "\n")] {
         path.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::write(path, text)?;
     }
-    Ok(())
+    charts::write(run, &img)
 }
 
 fn page_of(run: &Run) -> String {
@@ -125,7 +127,7 @@ fn page_of(run: &Run) -> String {
     out += &saturation(run);
     out += &large(run);
     out += &alone(run);
-    out += &overload::section(run.saturation.capacity(), &run.overload);
+    out += &overload::section(&run.overload);
     out += &retries::section(&run.retries);
     out += &rest(run);
     out += &micro_table(&run.micro);
@@ -178,6 +180,8 @@ fn saturation(run: &Run) -> String {
          normalises and runs in process, the server idle: {:.1} images/s at \
          {:.2} ms of processor time each. *Fair floor*: the same while the generator posts the same \
          bodies at the server's rate to a handler that drops them: {:.1} images/s.\n\n\
+         ![throughput against concurrency](img/throughput.svg)\n\n\
+         ![latency of answers, with target and limit](img/latency.svg)\n\n\
          | connections | images/s | of the raw floor | of the fair floor | server CPU, ms/image | \
          generator CPU, ms/image | p50 ms | p90 ms | p99 ms |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         it.floor_per_second, it.floor_cpu_ms, it.fair_floor_per_second,
@@ -249,8 +253,8 @@ fn rest(run: &Run) -> String {
     let (starts, memory, sharing) = (&run.starts, &run.memory, &run.sharing);
     let each: Vec<String> = starts.each_ms.iter().map(|it| format!("{it:.0}")).collect();
     format!(
-        "## Start\n\nProcess spawned to first 200 of `/readyz`: {:.0} ms, the median of {} ms. Files \
-         were in the page cache. Of it, measured apart: package read and verified {:.0} ms, graph \
+        "## Start\n\nProcess spawned to first 200 of `/readyz`: {:.0} ms, the median of {} ms; {:.0} ms \
+         the first time on a machine, when the model is measured too. Files were in the page cache. Of it, measured apart: package read and verified {:.0} ms, graph \
          optimised {:.0} ms, one session opened {:.0} ms.\n\n\
          ## Memory\n\nResident (`VmRSS`, 10^6 bytes): {:.0} MB after loading; over {} requests at \
          saturation {:.1} MB in the second fifth, {:.1} MB in the last ({:+.1} %), {:.1} MB at the \
@@ -263,6 +267,7 @@ fn rest(run: &Run) -> String {
          {:.0}/s where it is alone: {:.3}.\n\n",
         starts.median_ms,
         each.join(", "),
+        starts.first_ms,
         run.opening.read_ms,
         run.opening.optimise_ms,
         run.opening.open_ms,

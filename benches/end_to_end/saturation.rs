@@ -102,13 +102,6 @@ pub fn measure(
     Ok(summary(connections, rounds, &latencies, others_share))
 }
 
-impl Saturation {
-    /// Answers a second, at the best of the loads.
-    pub fn capacity(&self) -> f64 {
-        self.at.iter().map(|it| it.per_second).fold(0.0, f64::max)
-    }
-}
-
 /// What the sink answers: as long as what the server does, and read the same way.
 pub const SINK_ANSWER: &[u8] = include_bytes!("sink_answer.json");
 

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use crate::{load::Connection, machine::Cpu, window::pause};
 
 const LONGEST_START: Duration = Duration::from_secs(60);
+/// Where servers remember what they measured of models.
+const PROFILES: &str = "target/bench/profiles";
 const POLL: Duration = Duration::from_millis(2);
 
 /// A running server; dropping it ends it.
@@ -53,6 +55,7 @@ impl Server {
         let started = Instant::now();
         let mut process = Command::new(binary)
             .args(["serve", "--data", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .env("LINESIGHT_MODELS__CACHE", PROFILES)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
@@ -67,6 +70,14 @@ impl Server {
                 let _reaped = process.wait();
                 Err(error)
             }
+        }
+    }
+
+    /// Lets the next start measure the models anew.
+    pub fn forget_profiles() -> Result<()> {
+        match fs::remove_dir_all(PROFILES) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

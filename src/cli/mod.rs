@@ -3,7 +3,7 @@
 mod check;
 mod doctor;
 mod init;
-mod plot;
+pub mod plot;
 mod predict;
 mod profile;
 mod serve;

@@ -1,83 +1,181 @@
-//! A small chart: lines over two logarithmic axes, as SVG.
+//! A small chart as SVG: lines, and guides across them.
 
 use std::fmt::Write as _;
 
-/// A named line; its points have positive coordinates and ascend along the first.
+/// What is drawn.
 #[derive(Debug)]
-pub(super) struct Line {
-    pub(super) name: String,
-    pub(super) points: Vec<(f64, f64)>,
+pub struct Chart<'a> {
+    /// A title, and a line below it.
+    pub title: [&'a str; 2],
+    /// What is measured along.
+    pub along: Axis<'a>,
+    /// What is measured up.
+    pub up: Axis<'a>,
+    /// The lines.
+    pub lines: &'a [Line],
+    /// Places along that mean something, with their names.
+    pub guides: &'a [(f64, &'a str)],
+    /// Whether each point is marked.
+    pub dots: bool,
+}
+
+/// An axis, before it is known what lies on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Axis<'a> {
+    /// What is measured, with its unit.
+    pub label: &'a str,
+    /// How.
+    pub scale: Scale,
+}
+
+/// How values lie on an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0.
+    Linear,
+    /// Positive values only.
+    Logarithmic,
+}
+
+/// A named line; its points ascend along the first coordinate.
+#[derive(Debug)]
+pub struct Line {
+    /// What it shows.
+    pub name: String,
+    /// Along and up.
+    pub points: Vec<(f64, f64)>,
 }
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 460.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 120.0;
+const RIGHT: f64 = 160.0;
 const TOP: f64 = 60.0;
 const BOTTOM: f64 = 60.0;
+/// More values than this are not all written below the chart.
+const MOST_TICKS: usize = 10;
 
 /// Told apart by those who see few colours too (M. Okabe, K. Ito: Color Universal Design, 2008).
 const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
 /// From values to places on the paper.
-struct Axis {
+struct Ruler {
+    scale: Scale,
     from: f64,
     to: f64,
     start: f64,
     end: f64,
 }
 
-impl Axis {
+impl Ruler {
+    /// One that holds all values, which are ascending; `None` without any.
+    fn over(
+        scale: Scale,
+        values: &[f64],
+        round_ends: bool,
+        [start, end]: [f64; 2],
+    ) -> Option<Self> {
+        let (first, last) = (*values.first()?, *values.last()?);
+        let (from, to) = match scale {
+            Scale::Linear => (0.0, round(last.max(f64::MIN_POSITIVE), true)),
+            Scale::Logarithmic if round_ends => {
+                let from = round(first, false);
+                (from, round(last, true).max(from * 2.0))
+            }
+            Scale::Logarithmic => (first, last.max(first * 2.0)),
+        };
+        Some(Self { scale, from, to, start, end })
+    }
+
     fn at(&self, value: f64) -> f64 {
-        let share = (value / self.from).ln() / (self.to / self.from).ln();
+        let share = match self.scale {
+            Scale::Linear => (value - self.from) / (self.to - self.from),
+            Scale::Logarithmic => (value / self.from).ln() / (self.to / self.from).ln(),
+        };
         self.start + share * (self.end - self.start)
+    }
+
+    fn ticks(&self) -> Vec<f64> {
+        match self.scale {
+            Scale::Linear => {
+                let step = round(self.to / 6.0, true);
+                let next = |it: &f64| Some(it + step).filter(|it| *it <= self.to * 1.001);
+                std::iter::successors(Some(0.0), next).collect()
+            }
+            Scale::Logarithmic => steps(round(self.from, true), self.to),
+        }
     }
 }
 
-/// Draws lines under a title and a line below it. `axes` names what is measured along and up, with
-/// its unit.
-pub(super) fn svg(title: [&str; 2], axes: [&str; 2], lines: &[Line]) -> String {
-    let points = || lines.iter().flat_map(|it| it.points.iter().copied());
-    let along: Vec<f64> = ascending(points().map(|it| it.0));
-    let up: Vec<f64> = ascending(points().map(|it| it.1));
-    let [Some(first), Some(last), Some(least), Some(most)] =
-        [along.first(), along.last(), up.first(), up.last()].map(Option::<&f64>::copied)
-    else {
-        return empty(title);
-    };
-    let x = Axis { from: first, to: last.max(first * 2.0), start: LEFT, end: WIDTH - RIGHT };
-    let (lowest, highest) = (round(least, false), round(most, true));
-    let highest = highest.max(lowest * 2.0);
-    let y = Axis { from: lowest, to: highest, start: HEIGHT - BOTTOM, end: TOP };
-    let mut out = head(title);
-    for value in steps(lowest, highest) {
-        let at = y.at(value);
-        let _never = writeln!(
-            out,
-            r##"<line x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}" stroke="#ddd"/><text x="{}" y="{:.1}" text-anchor="end">{value}</text>"##,
-            WIDTH - RIGHT,
-            LEFT - 8.0,
-            at + 4.0
-        );
+impl Chart<'_> {
+    /// Draws it.
+    #[must_use]
+    pub fn svg(&self) -> String {
+        let points = || self.lines.iter().flat_map(|it| it.points.iter().copied());
+        let guides = self.guides.iter().map(|it| it.0);
+        let along = ascending(points().map(|it| it.0).chain(guides));
+        let up = ascending(points().map(|it| it.1));
+        let few = along.len() <= MOST_TICKS;
+        let (Some(x), Some(y)) = (
+            Ruler::over(self.along.scale, &along, !few, [LEFT, WIDTH - RIGHT]),
+            Ruler::over(self.up.scale, &up, true, [HEIGHT - BOTTOM, TOP]),
+        ) else {
+            return format!("{}</svg>\n", head(self.title));
+        };
+        let mut out = head(self.title);
+        y.ticks().into_iter().for_each(|it| out += &tick_up(it, y.at(it)));
+        let ticks = if few { along } else { x.ticks() };
+        ticks.into_iter().for_each(|it| out += &tick_along(it, x.at(it)));
+        for (value, name) in self.guides {
+            out += &guide(x.at(*value), name);
+        }
+        out += &frame(self.along, self.up);
+        for (at, (line, colour)) in self.lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            out += &drawn(line, colour, [&x, &y], self.dots);
+            out += &named(at, &line.name, colour);
+        }
+        out + "</svg>\n"
     }
-    for value in &along {
-        let _never = writeln!(
-            out,
-            r##"<line x1="{0:.1}" x2="{0:.1}" y1="{1}" y2="{2}" stroke="#888"/><text x="{0:.1}" y="{3}" text-anchor="middle">{value}</text>"##,
-            x.at(*value),
-            HEIGHT - BOTTOM,
-            HEIGHT - BOTTOM + 5.0,
-            HEIGHT - BOTTOM + 20.0
-        );
-    }
-    out.push_str(&frame(axes));
-    for (at, (line, colour)) in lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
-        out.push_str(&drawn(line, colour, &x, &y));
-        out.push_str(&named(at, &line.name, colour));
-    }
-    out.push_str("</svg>\n");
-    out
+}
+
+fn tick_up(value: f64, at: f64) -> String {
+    format!(
+        r##"<line x1="{LEFT}" x2="{}" y1="{at:.1}" y2="{at:.1}" stroke="#ddd"/><text x="{}" y="{:.1}" text-anchor="end">{}</text>
+"##,
+        WIDTH - RIGHT,
+        LEFT - 8.0,
+        at + 4.0,
+        short(value)
+    )
+}
+
+fn tick_along(value: f64, at: f64) -> String {
+    let bottom = HEIGHT - BOTTOM;
+    format!(
+        r##"<line x1="{at:.1}" x2="{at:.1}" y1="{bottom}" y2="{}" stroke="#888"/><text x="{at:.1}" y="{}" text-anchor="middle">{}</text>
+"##,
+        bottom + 5.0,
+        bottom + 20.0,
+        short(value)
+    )
+}
+
+fn guide(at: f64, name: &str) -> String {
+    format!(
+        r##"<line x1="{at:.1}" x2="{at:.1}" y1="{TOP}" y2="{}" stroke="#888" stroke-dasharray="5 4"/><text x="{:.1}" y="{}" fill="#555">{}</text>
+"##,
+        HEIGHT - BOTTOM,
+        at + 4.0,
+        TOP + 12.0,
+        escaped(name)
+    )
+}
+
+/// Without the tail that adding tenths leaves.
+fn short(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn head([title, below]: [&str; 2]) -> String {
@@ -92,25 +190,26 @@ fn head([title, below]: [&str; 2]) -> String {
     )
 }
 
-fn empty(title: [&str; 2]) -> String {
-    format!("{}</svg>\n", head(title))
-}
-
 /// The two axes and what they show.
-fn frame([along, up]: [&str; 2]) -> String {
+fn frame(along: Axis<'_>, up: Axis<'_>) -> String {
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     let (middle, height) = (f64::midpoint(LEFT, right), f64::midpoint(TOP, bottom));
-    let (along, up) = (escaped(along), escaped(up));
+    let said = |it: Axis<'_>| match it.scale {
+        Scale::Linear => escaped(it.label),
+        Scale::Logarithmic => format!("{}, logarithmic", escaped(it.label)),
+    };
     format!(
         r##"<path d="M{LEFT} {TOP} V{bottom} H{right}" fill="none" stroke="#444"/>
-<text x="{middle}" y="{}" text-anchor="middle">{along}</text>
-<text transform="translate(18 {height}) rotate(-90)" text-anchor="middle">{up}, logarithmic</text>
+<text x="{middle}" y="{}" text-anchor="middle">{}</text>
+<text transform="translate(18 {height}) rotate(-90)" text-anchor="middle">{}</text>
 "##,
-        HEIGHT - 15.0
+        HEIGHT - 15.0,
+        said(along),
+        said(up)
     )
 }
 
-fn drawn(line: &Line, colour: &str, x: &Axis, y: &Axis) -> String {
+fn drawn(line: &Line, colour: &str, [x, y]: [&Ruler; 2], dots: bool) -> String {
     let places: Vec<(f64, f64)> =
         line.points.iter().map(|(along, up)| (x.at(*along), y.at(*up))).collect();
     let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -119,7 +218,7 @@ fn drawn(line: &Line, colour: &str, x: &Axis, y: &Axis) -> String {
 "##,
         path.join(" ")
     );
-    for ((x, y), (_, value)) in places.iter().zip(&line.points) {
+    for ((x, y), (_, value)) in places.iter().zip(&line.points).filter(|_| dots) {
         let _never = writeln!(
             out,
             r##"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{colour}"><title>{value:.2}</title></circle>"##
@@ -185,6 +284,22 @@ mod tests {
         assert_eq!(ticks, ["10", "20", "50", "100", "200", "500"]);
     }
 
+    const ITEMS: Axis<'_> = Axis { label: "items", scale: Scale::Logarithmic };
+    const MS: Axis<'_> = Axis { label: "ms", scale: Scale::Logarithmic };
+
+    fn chart<'a>(up: Axis<'a>, lines: &'a [Line], guides: &'a [(f64, &'a str)]) -> Chart<'a> {
+        Chart { title: ["a & b", "c"], along: ITEMS, up, lines, guides, dots: true }
+    }
+
+    fn places(drawn: &str) -> Vec<(f64, f64)> {
+        let number = |text: &str, name: &str| -> f64 {
+            let from = text.split(&format!("{name}=\"")).nth(1).unwrap();
+            from.split('"').next().unwrap().parse().unwrap()
+        };
+        let dots = drawn.lines().filter(|it| it.starts_with("<circle"));
+        dots.map(|it| (number(it, "cx"), number(it, "cy"))).collect()
+    }
+
     #[test]
     fn every_point_is_inside_the_frame_and_longer_is_higher() {
         let points = vec![(1.0, 18.2), (2.0, 36.0), (32.0, 580.0)];
@@ -192,25 +307,30 @@ mod tests {
             Line { name: "1 thread".to_owned(), points },
             Line { name: "<2> threads".to_owned(), points: vec![(1.0, 10.4)] },
         ];
-        let drawn = svg(["a & b", "c"], ["items", "ms"], &lines);
-        let number = |text: &str, name: &str| -> f64 {
-            let from = text.split(&format!("{name}=\"")).nth(1).unwrap();
-            from.split('"').next().unwrap().parse().unwrap()
-        };
-        let places: Vec<(f64, f64)> = drawn
-            .lines()
-            .filter(|it| it.starts_with("<circle"))
-            .map(|it| (number(it, "cx"), number(it, "cy")))
-            .collect();
-        assert_eq!(places.len(), 4);
-        for (x, y) in &places {
-            assert!((LEFT..=WIDTH - RIGHT).contains(x) && (TOP..=HEIGHT - BOTTOM).contains(y));
+        for scale in [Scale::Linear, Scale::Logarithmic] {
+            let drawn = chart(Axis { scale, ..MS }, &lines, &[(4.0, "four")]).svg();
+            let places = places(&drawn);
+            assert_eq!(places.len(), 4);
+            for (x, y) in &places {
+                assert!((LEFT..=WIDTH - RIGHT).contains(x) && (TOP..=HEIGHT - BOTTOM).contains(y));
+            }
+            assert!(places[0].0 < places[1].0 && places[1].1 < places[0].1, "{places:?}");
+            assert!(
+                drawn.contains("<title>a &amp; b</title>") && drawn.contains("&lt;2&gt; threads")
+            );
+            assert_eq!(drawn.contains(">ms, logarithmic"), scale == Scale::Logarithmic);
+            assert!(drawn.contains("stroke-dasharray") && drawn.contains(">four</text>"));
+            assert!(drawn.ends_with("</svg>\n"));
         }
-        assert!(places[0].0 < places[1].0 && places[1].1 < places[0].1, "{places:?}");
-        assert!(drawn.contains("<title>a &amp; b</title>") && drawn.contains("&lt;2&gt; threads"));
-        assert!(drawn.contains("ms, logarithmic") && drawn.ends_with("</svg>\n"));
         // A single point, or none, is a chart too.
-        assert!(svg(["t", "u"], ["x", "y"], &lines[1..]).contains("<circle"));
-        assert!(svg(["t", "u"], ["x", "y"], &[]).ends_with("</svg>\n"));
+        assert!(chart(MS, &lines[1..], &[]).svg().contains("<circle"));
+        assert!(chart(MS, &[], &[]).svg().ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn numbers_are_written_short() {
+        for (value, text) in [(0.0, "0"), (0.6, "0.6"), (0.1 + 0.2, "0.3"), (1500.0, "1500")] {
+            assert_eq!(short(value), text);
+        }
     }
 }

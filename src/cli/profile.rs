@@ -235,7 +235,16 @@ impl Found<'_> {
             }
         }
         let [what, machine] = self.title();
-        plot::svg([&what, &machine], ["items a run", "ms a run"], &lines)
+        let axis = |label| plot::Axis { label, scale: plot::Scale::Logarithmic };
+        let chart = plot::Chart {
+            title: [&what, &machine],
+            along: axis("items a run"),
+            up: axis("ms a run"),
+            lines: &lines,
+            guides: &[],
+            dots: true,
+        };
+        chart.svg()
     }
 }
 
