@@ -301,8 +301,10 @@ pub fn section(loads: &[AtLoad]) -> String {
         SETTLED.as_secs_f64(),
     );
     for it in loads {
+        let refused = it.refused.p99_ms;
+        let refused = if refused.is_nan() { "–".to_owned() } else { format!("{refused:.1}") };
         out += &format!(
-            "| {} | {:.1}, {:.1} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {:.1} | {} | {:.0} | {:.2} | {:.2}, {:.2} | {:.0}, {:.0} |\n",
+            "| {} | {:.1}, {:.1} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {} | {} | {:.0} | {:.2} | {:.2}, {:.2} | {:.0}, {:.0} |\n",
             it.times,
             it.capacity_per_second[0],
             it.capacity_per_second[1],
@@ -311,7 +313,7 @@ pub fn section(loads: &[AtLoad]) -> String {
             it.of_capacity,
             it.answered.p50_ms,
             it.answered.p99_ms,
-            it.refused.p99_ms,
+            refused,
             it.expired,
             it.recovery_ms,
             it.load_ratio,

@@ -36,7 +36,7 @@ pub struct Terms {
 impl Terms {
     /// A target and a limit, and the rest as it is by default.
     #[must_use]
-    pub fn new(target: Duration, limit: Duration) -> Self {
+    pub const fn new(target: Duration, limit: Duration) -> Self {
         Self { target, limit, burst: target, reserve: None, weight: 1 }
     }
 }
@@ -83,8 +83,14 @@ impl Scheduler {
     /// # Errors
     /// Why it is not let in.
     pub fn judge(&mut self, candidate: &Candidate, now: Instant) -> Result<Instant, Rejection> {
-        let is_free = self.is_free_for(candidate.model);
-        self.judge_beside(is_free, candidate, now)
+        let Candidate { model, class, cost, .. } = *candidate;
+        let is_free = self.is_free_for(model);
+        let done = self.judge_beside(is_free, candidate, now)?;
+        if class == Class::Normal {
+            let weight = self.models.get(&model).map_or(1, |it| it.terms.weight);
+            self.shares.admitted(model, cost, weight);
+        }
+        Ok(done)
     }
 
     fn judge_beside(
@@ -99,7 +105,7 @@ impl Scheduler {
         let done = now + wait + cost;
         let is_ahead = self.shares.is_ahead(model, now);
         let Some(queue) = self.models.get_mut(&model) else { return Ok(done) };
-        let Terms { target, weight, .. } = queue.terms;
+        let target = queue.terms.target;
         // Since the last byte of its body, which is the target before the aim.
         let predicted = (done + target + reserve).saturating_duration_since(aim);
         let in_time = match class {
@@ -118,10 +124,10 @@ impl Scheduler {
         } else {
             Err(Rejection::NoCredit { by: predicted.saturating_sub(target) })
         };
-        match verdict {
-            _ if class == Class::Low => {}
-            Ok(_) => self.shares.admitted(model, cost, weight),
-            Err(_) => self.shares.refused(model, now),
+        // A client that has no time is no sign of too much work.
+        let is_short = predicted > target || is_ahead;
+        if verdict.is_err() && is_short && class == Class::Normal {
+            self.shares.refused(model, now);
         }
         verdict
     }
@@ -181,13 +187,7 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-    const TERMS: Terms = Terms {
-        target: Duration::from_millis(600),
-        limit: Duration::from_secs(3),
-        burst: Duration::from_millis(600),
-        reserve: None,
-        weight: 1,
-    };
+    const TERMS: Terms = Terms::new(Duration::from_millis(600), Duration::from_secs(3));
 
     /// What is said to arrivals, each `(at, predicted)` in milliseconds.
     fn day(arrivals: &[(u32, u32)]) -> Vec<bool> {

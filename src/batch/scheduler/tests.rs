@@ -13,13 +13,7 @@ use crate::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-const TERMS: Terms = Terms {
-    target: Duration::from_millis(600),
-    limit: Duration::from_secs(3),
-    burst: Duration::from_millis(600),
-    reserve: None,
-    weight: 1,
-};
+const TERMS: Terms = Terms::new(Duration::from_millis(600), Duration::from_secs(3));
 
 fn arrival(item: u64, now: Instant, decode: Option<Duration>) -> Arrival {
     Arrival {
