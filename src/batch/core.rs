@@ -338,6 +338,10 @@ impl Core {
             }
         }
         drop(state);
+        for lane in todo.abandoned {
+            tracing::error!(lane = lane.0, "a lane did not come back from a run and is given up");
+            self.metrics.process.lanes_abandoned.inc();
+        }
         for interrupt in todo.interrupts {
             interrupt.request();
         }

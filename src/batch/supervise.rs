@@ -46,7 +46,6 @@ impl Core {
         state.abandoned.retain(|it| !it.is_finished());
         for lane in state.scheduler.lost() {
             if state.abandoned.len() >= MAX_ABANDONED * self.n_lanes {
-                tracing::error!(abandoned = state.abandoned.len(), "no more lanes are replaced");
                 break;
             }
             let Some(slot) = state.lanes.get(lane.0) else { continue };
@@ -58,8 +57,7 @@ impl Core {
                     break;
                 }
             };
-            tracing::error!(lane = lane.0, "a lane did not come back and was replaced");
-            self.metrics.process.lanes_abandoned.inc();
+            tracing::warn!(lane = lane.0, "a lane was replaced");
             state.abandon(lane, fresh);
             let actions = state.scheduler.replaced(lane, now);
             let todo = state.carry_out(actions, now);

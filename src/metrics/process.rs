@@ -22,7 +22,7 @@ pub struct ProcessMetrics {
     pub handler_panics: IntCounter,
     /// `bytes_in_flight`: request bytes held.
     pub bytes_in_flight: IntGauge,
-    /// `lanes_abandoned_total`: lanes that did not come back.
+    /// `lanes_abandoned_total`: lanes given up.
     pub lanes_abandoned: IntCounter,
     capacity_cores: Gauge,
     load_ratio: Gauge,
@@ -102,7 +102,7 @@ impl ProcessMetrics {
                 registry,
                 IntCounter::with_opts(opts(
                     "lanes_abandoned_total",
-                    "Lanes that did not come back from a run and were replaced.",
+                    "Lanes that did not come back from a run and were given up.",
                 )),
             ),
             load_ratio: add(

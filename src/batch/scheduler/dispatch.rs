@@ -34,8 +34,8 @@ impl Scheduler {
     fn next_for(&mut self, lane: LaneKey, now: Instant) -> Option<Action> {
         // Mostly the first model has work that can be done, so the others are not sorted for it.
         let first = |it: &Self, without: &[ModelKey]| {
-            let waiting = it.models.iter().filter(|(key, _)| !without.contains(key));
-            let firsts = waiting.filter_map(|(key, queue)| Some((rank(queue)?, *key)));
+            let waiting = it.waiting_queues().filter(|(key, _)| !without.contains(key));
+            let firsts = waiting.filter_map(|(key, queue)| Some((rank(queue)?, key)));
             firsts.min().map(|(_, key)| key)
         };
         let mut tried = Vec::new();

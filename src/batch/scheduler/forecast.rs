@@ -73,7 +73,7 @@ impl Scheduler {
         now: Instant,
     ) -> Duration {
         let place = Place::last_at(aim);
-        let waiting = || self.models.values().map(|it| it.cost_before(class, place)).sum();
+        let waiting = || self.waiting_queues().map(|(_, it)| it.cost_before(class, place)).sum();
         // While a lane is idle, what waits is what may not have it, and none of that is ahead.
         let under_way = self.lanes.under_way(now);
         let waiting = under_way.map_or(Duration::ZERO, |it| it + waiting());

@@ -29,7 +29,10 @@ mod tests;
 
 pub use admission::{Candidate, Rejection, Terms};
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use self::{
     forecast::Reservations,
@@ -38,7 +41,7 @@ use self::{
     queue::Queue,
     shares::Shares,
 };
-use super::event::{Action, Arrival, ItemKey, LaneKey, ModelKey};
+use super::event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey};
 use crate::types::Instant;
 
 /// The state machine. One per process.
@@ -46,6 +49,8 @@ use crate::types::Instant;
 pub struct Scheduler {
     lanes: Lanes,
     models: HashMap<ModelKey, Queue>,
+    /// Those of the models in which something waits: of many models few are asked at a time.
+    waiting: BTreeSet<ModelKey>,
     items: HashMap<ItemKey, Item>,
     expiries: BTreeSet<(Instant, ItemKey)>,
     reservations: Reservations,
@@ -59,6 +64,7 @@ impl Scheduler {
         Self {
             lanes: Lanes::new(n_lanes),
             models: HashMap::new(),
+            waiting: BTreeSet::new(),
             items: HashMap::new(),
             expiries: BTreeSet::new(),
             reservations: Reservations::default(),
@@ -85,6 +91,7 @@ impl Scheduler {
             self.forget(*item);
         }
         self.models.remove(&model);
+        self.waiting.remove(&model);
         self.shares.remove(model);
         waiting
     }
@@ -92,10 +99,10 @@ impl Scheduler {
     /// An item joins its queue. An unknown model's item expires at once.
     pub fn arrive(&mut self, arrival: Arrival, now: Instant) -> Vec<Action> {
         let item = arrival.item;
-        let Some(queue) = self.models.get_mut(&arrival.model) else {
+        let (place, cost) = (Place::of(&arrival), arrival.cost());
+        if !self.enqueue(arrival.model, arrival.class, place, cost) {
             return vec![Action::Expire { item }];
-        };
-        queue.join(arrival.class, Place::of(&arrival), arrival.cost());
+        }
         self.expiries.insert((arrival.expires, item));
         self.items.insert(item, Item::new(arrival));
         self.dispatch(None, now)
@@ -229,17 +236,33 @@ impl Scheduler {
         let Some(it) = self.items.get_mut(&item) else { return };
         it.stage = Stage::Ready;
         it.arrival.decode = None;
-        let arrival = &it.arrival;
-        match self.models.get_mut(&arrival.model) {
-            Some(queue) => queue.join(arrival.class, Place::of(arrival), arrival.cost()),
-            None => self.forget(item),
+        let Arrival { model, class, .. } = it.arrival;
+        let (place, cost) = (Place::of(&it.arrival), it.arrival.cost());
+        if !self.enqueue(model, class, place, cost) {
+            self.forget(item);
         }
+    }
+
+    /// The queues in which something waits.
+    fn waiting_queues(&self) -> impl Iterator<Item = (ModelKey, &Queue)> {
+        self.waiting.iter().filter_map(|key| Some((*key, self.models.get(key)?)))
+    }
+
+    /// Whether there is such a model.
+    fn enqueue(&mut self, model: ModelKey, class: Class, place: Place, cost: Duration) -> bool {
+        let Some(queue) = self.models.get_mut(&model) else { return false };
+        queue.join(class, place, cost);
+        self.waiting.insert(model);
+        true
     }
 
     fn unqueue(&mut self, item: ItemKey) {
         let Some(it) = self.items.get(&item) else { return };
         if let Some(queue) = self.models.get_mut(&it.arrival.model) {
             queue.leave(it.arrival.class, Place::of(&it.arrival));
+            if queue.len() == 0 {
+                self.waiting.remove(&it.arrival.model);
+            }
         }
     }
 
