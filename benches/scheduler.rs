@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use linesight::{
     batch::{
         Batcher, Batching, Bounds, Class, ExecuteError, Executor, Feed, Input, ModelHandle,
-        ModelSpec, Program, Request, Terms,
+        ModelSpec, Placement, Program, Request, Site, Terms,
     },
     metrics::Metrics,
     types::{Instant, NamedTensor, Tensor, TensorData},
@@ -21,7 +21,7 @@ const FAR: Duration = Duration::from_secs(600);
 struct Echo;
 
 impl Program for Echo {
-    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError> {
+    fn open(&self, _site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
         Ok(Box::new(Self))
     }
 }
@@ -48,6 +48,7 @@ impl Executor for Echo {
 fn model(batcher: &Batcher, max_batch: usize) -> ModelHandle {
     let cost = Duration::from_micros(1);
     batcher.register(ModelSpec {
+        placement: Placement::Cores,
         label: "echo".to_owned(),
         program: Arc::new(Echo),
         image: None,

@@ -6,7 +6,7 @@
 //! between, and a lane that has finished takes its next work with it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
@@ -22,6 +22,7 @@ use super::{
     job::{Answer, BatchKey, Bounds, Content, Input, Job, Request},
     runtime::{ModelRuntime, ModelSpec},
     scheduler::Scheduler,
+    site::Cost,
     state::{LaneId, LaneSlot, State, Todo, refusal},
 };
 use crate::{imaging::Pixels, metrics::Metrics, types::Instant};
@@ -33,26 +34,28 @@ pub(super) struct Core {
     state: Mutex<State>,
     /// Wakes the timer when something is due before it would look, or when all ends.
     timer: Condvar,
-    pub(super) n_lanes: usize,
+    /// Core tokens: a lane for each.
+    pub(super) n_cores: usize,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Core {
-    /// Without lanes yet: `add_lane` adds them.
-    pub(super) fn new(n_lanes: usize, metrics: Arc<Metrics>) -> Self {
+    /// Without lanes yet: `add_lanes` adds them.
+    pub(super) fn new(n_cores: usize, metrics: Arc<Metrics>) -> Self {
         let state = State {
-            scheduler: Scheduler::new(n_lanes),
+            scheduler: Scheduler::default(),
             jobs: HashMap::new(),
             models: HashMap::new(),
-            lanes: Vec::with_capacity(n_lanes),
+            lanes: Vec::with_capacity(n_cores),
             abandoned: Vec::new(),
             demand: Demand::new(Instant::now()),
+            device_demand: BTreeMap::new(),
             next_item: 0,
             next_model: 0,
             timer_wakes: None,
             stopping: false,
         };
-        Self { state: Mutex::new(state), timer: Condvar::new(), n_lanes, metrics }
+        Self { state: Mutex::new(state), timer: Condvar::new(), n_cores, metrics }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,8 +68,9 @@ impl Core {
         let mut state = self.lock();
         let key = ModelKey(state.next_model);
         state.next_model += 1;
-        let max_lanes = spec.max_lanes.unwrap_or(self.n_lanes);
-        state.scheduler.add_model(key, spec.batching.max_batch, max_lanes, spec.terms);
+        let ModelSpec { placement, batching, max_lanes, terms, .. } = &spec;
+        let (max_batch, placement) = (batching.max_batch, placement.clone());
+        state.scheduler.add_model(key, placement, max_batch, *max_lanes, *terms);
         let model = Arc::new(ModelRuntime::new(key, spec));
         state.models.insert(key, Arc::clone(&model));
         model
@@ -132,7 +136,7 @@ impl Core {
             }
         };
         let run = model.run_time(rows);
-        let cost = decode.unwrap_or_default() + run;
+        let cost = Cost { decode: decode.unwrap_or_default(), run };
         let candidate = State::candidate(model, class, &bounds, cost);
         let mut state = self.lock();
         if state.stopping {
@@ -298,7 +302,7 @@ impl Core {
         let mut state = self.lock();
         let process = &self.metrics.process;
         process.set_lanes(state.scheduler.lanes());
-        process.set_load(state.demand.cores(now), self.n_lanes);
+        process.set_load(state.load_ratio(self.n_cores, now));
         let mut oldest: HashMap<ModelKey, Duration> = HashMap::new();
         for job in state.jobs.values().filter(|it| !matches!(it.content, Content::Away)) {
             let age = now.saturating_duration_since(job.arrived);

@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// The window moves on in steps of this.
 const STEP: Duration = Duration::from_millis(250);
 
-/// Predicted core time asked for lately, whether or not it was let in.
+/// Predicted time of lanes asked for lately, whether or not it was let in.
 #[derive(Debug)]
 pub(super) struct Demand {
     began: Instant,
@@ -40,8 +40,8 @@ impl Demand {
         }
     }
 
-    /// Core seconds asked for a second, over the last ten or as long as it has been watched.
-    pub(super) fn cores(&mut self, now: Instant) -> f64 {
+    /// Seconds of lanes asked for a second, over the last ten or as long as it has been watched.
+    pub(super) fn lanes(&mut self, now: Instant) -> f64 {
         self.forget(now);
         let watched = now.saturating_duration_since(self.began).clamp(STEP * 4, WINDOW);
         let asked: Duration = self.steps.iter().map(|(_, sum)| *sum).sum();
@@ -60,7 +60,7 @@ mod tests {
         for n in 0..per_second * seconds {
             demand.add(Duration::from_millis(40), start + Duration::from_secs(1) * n / per_second);
         }
-        demand.cores(start + Duration::from_secs(1) * seconds)
+        demand.lanes(start + Duration::from_secs(1) * seconds)
     }
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
         let start = Instant::now();
         let mut demand = Demand::new(start);
         demand.add(Duration::from_secs(5), start);
-        assert!(demand.cores(start + Duration::from_secs(9)) > 0.5);
-        assert!(demand.cores(start + Duration::from_secs(11)) < 1e-9);
+        assert!(demand.lanes(start + Duration::from_secs(9)) > 0.5);
+        assert!(demand.lanes(start + Duration::from_secs(11)) < 1e-9);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::job::BatchKey;
+use super::{job::BatchKey, site::Cost};
 use crate::{metrics::Closed, types::Instant};
 
 /// Names an item for as long as the process runs.
@@ -48,9 +48,9 @@ pub struct Arrival {
     pub batch_key: Arc<BatchKey>,
     /// Rows of axis 0; at least 1.
     pub rows: usize,
-    /// Predicted core time of decoding; `None` for what needs none.
+    /// Predicted time of decoding; `None` for what needs none.
     pub decode: Option<Duration>,
-    /// Predicted core time of its share of a run.
+    /// Predicted time of its share of a run.
     pub run: Duration,
     /// When its answer should be ready; the order of service.
     pub aim: Instant,
@@ -59,9 +59,9 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Predicted core time that still lies ahead of it.
-    pub(super) fn cost(&self) -> Duration {
-        self.decode.unwrap_or_default() + self.run
+    /// What still lies ahead of it.
+    pub(super) fn cost(&self) -> Cost {
+        Cost { decode: self.decode.unwrap_or_default(), run: self.run }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::interrupt::Interrupter;
+use super::{interrupt::Interrupter, site::Site};
 use crate::types::{NamedTensor, TensorData};
 
 /// One input of a run, borrowed from the lane's own buffers.
@@ -36,11 +36,11 @@ pub trait Executor {
 
 /// Something lanes can open; each opens its own, on first use.
 pub trait Program: Send + Sync + std::fmt::Debug {
-    /// Opens the model for one thread.
+    /// Opens the model for one lane, to run where that lane does.
     ///
     /// # Errors
     /// In words for the log.
-    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError>;
+    fn open(&self, site: Site) -> Result<Box<dyn Executor>, ExecuteError>;
 }
 
 /// The runtime refused, in its own words; for the log only.

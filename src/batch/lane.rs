@@ -186,10 +186,11 @@ impl Lane {
 
     fn opened(&mut self, model: &Arc<ModelRuntime>) -> Result<&mut Opened, ExecuteError> {
         use std::collections::hash_map::Entry;
+        let site = self.id.site;
         match self.open.entry(model.key) {
             Entry::Occupied(open) => Ok(open.into_mut()),
             Entry::Vacant(place) => {
-                let executor = model.spec.program.open()?;
+                let executor = model.spec.program.open(site)?;
                 let model = Arc::downgrade(model);
                 Ok(place.insert(Opened { model, executor, rows: Rows::default() }))
             }

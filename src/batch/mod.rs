@@ -21,6 +21,7 @@ mod job;
 mod lane;
 mod runtime;
 mod scheduler;
+mod site;
 mod state;
 mod supervise;
 
@@ -31,6 +32,7 @@ pub use interrupt::Interrupter;
 pub use job::{Answer, Bounds, Input, Request};
 pub use runtime::{Batching, ImageInput, ModelSpec};
 pub use scheduler::{Candidate, Rejection, Scheduler, Terms};
+pub use site::{Cost, Placement, Site};
 
 use std::{
     io,
@@ -40,7 +42,7 @@ use std::{
     time::Duration,
 };
 
-use self::{core::Core, runtime::ModelRuntime, state::LaneId};
+use self::{core::Core, runtime::ModelRuntime};
 use crate::{metrics::Metrics, types::Instant};
 
 /// What a lane is given to come back when the process ends: it was told to end its run.
@@ -60,13 +62,20 @@ impl Batcher {
     /// When the system gives no more threads.
     pub fn start(n_lanes: NonZeroUsize, metrics: Arc<Metrics>) -> io::Result<Self> {
         let core = Arc::new(Core::new(n_lanes.get(), metrics));
-        for lane in 0..n_lanes.get() {
-            core.add_lane(LaneId { key: LaneKey(lane), generation: 0 })?;
-        }
+        core.add_lanes(Site::Core, n_lanes.get())?;
         let of_timer = Arc::clone(&core);
         let body = move || of_timer.run_timer();
         let timer = Some(std::thread::Builder::new().name("expiry-timer".to_owned()).spawn(body)?);
         Ok(Self { core, timer })
+    }
+
+    /// Sees to it that an accelerator has so many lanes. They take no core token: a thread that waits
+    /// for an accelerator computes nothing.
+    ///
+    /// # Errors
+    /// When the system gives no more threads.
+    pub fn add_device(&self, device: u32, n_lanes: NonZeroUsize) -> io::Result<()> {
+        self.core.add_lanes(Site::Device(device), n_lanes.get())
     }
 
     /// Opens the queue of a version. It is closed when the last clone of the handle is dropped.
@@ -76,13 +85,13 @@ impl Batcher {
         ModelHandle(Arc::new(Registered { core: Arc::clone(&self.core), model }))
     }
 
-    /// How many lanes there are.
+    /// How many cores lanes may use, which is how many lanes there are but for those of accelerators.
     #[must_use]
-    pub fn n_lanes(&self) -> usize {
-        self.core.n_lanes
+    pub fn n_cores(&self) -> usize {
+        self.core.n_cores
     }
 
-    /// Whether any lane can still work.
+    /// Whether a lane can still work at every place there is.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.core.is_alive()

@@ -11,7 +11,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{event::ModelKey, executor::Program, scheduler::Terms};
+use super::{
+    event::ModelKey,
+    executor::Program,
+    scheduler::Terms,
+    site::{Cost, Placement},
+};
 use crate::{
     imaging::{Limits, Preprocess},
     metrics::VersionMetrics,
@@ -28,6 +33,8 @@ pub struct ModelSpec {
     pub image: Option<ImageInput>,
     /// Rows a run may have, and what runs cost, to begin with.
     pub batching: Batching,
+    /// Where its runs may happen.
+    pub placement: Placement,
     /// Runs at once; `None`: as many as there are lanes.
     pub max_lanes: Option<usize>,
     /// What its items are held to.
@@ -152,13 +159,13 @@ impl ModelRuntime {
         }
     }
 
-    /// Predicted core time of an item of which nothing is known yet: that of one like the last.
-    pub(super) fn typical_cost(&self) -> Duration {
+    /// Predicted cost of an item of which nothing is known yet: that of one like the last.
+    pub(super) fn typical_cost(&self) -> Cost {
         let decode = match self.last_pixels.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             pixels => self.decode_time(pixels),
         };
-        decode + self.run_time(1)
+        Cost { decode, run: self.run_time(1) }
     }
 
     /// Predicted core time of so many rows, each in a run as full as allowed.

@@ -1,7 +1,7 @@
 //! What the lock guards: the scheduler, the contents of its items, and the way to the lanes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, mpsc::SyncSender},
     thread::JoinHandle,
     time::Duration,
@@ -16,6 +16,7 @@ use super::{
     job::{Answer, Bounds, Content, Job},
     runtime::ModelRuntime,
     scheduler::{Candidate, Rejection, Scheduler},
+    site::{Cost, Placement, Site},
 };
 use crate::{metrics::Closed, types::Instant};
 
@@ -31,7 +32,10 @@ pub(super) struct State {
     pub(super) lanes: Vec<LaneSlot>,
     /// Threads of lanes that were given up and have not come back.
     pub(super) abandoned: Vec<JoinHandle<()>>,
+    /// Of the cores.
     pub(super) demand: Demand,
+    /// Of each accelerator.
+    pub(super) device_demand: BTreeMap<u32, Demand>,
     pub(super) next_item: u64,
     pub(super) next_model: u32,
     /// When the timer will look by itself.
@@ -44,6 +48,8 @@ pub(super) struct State {
 pub(super) struct LaneSlot {
     /// Tells the thread that has this place from those that had it before.
     pub(super) generation: u32,
+    /// Where it runs.
+    pub(super) site: Site,
     /// One place: a lane is given work only while idle.
     pub(super) work: SyncSender<Assignment>,
     pub(super) thread: JoinHandle<()>,
@@ -56,6 +62,7 @@ pub(super) struct LaneSlot {
 pub(super) struct LaneId {
     pub(super) key: LaneKey,
     pub(super) generation: u32,
+    pub(super) site: Site,
 }
 
 /// What an event leaves to be done without the lock.
@@ -78,18 +85,38 @@ impl State {
         model: &ModelRuntime,
         class: Class,
         bounds: &Bounds,
-        cost: Duration,
+        cost: Cost,
     ) -> Candidate {
         let (aim, expires, reserve) = (bounds.aim, bounds.earliest(), model.reserve());
         Candidate { model: model.key, class, cost, aim, reserve, expires }
     }
 
     /// Takes note of work that a client asked for.
-    pub(super) fn asked_for(&mut self, model: &ModelRuntime, cost: Duration, now: Instant) {
-        self.demand.add(cost, now);
-        if let Some(metrics) = &model.spec.metrics {
-            metrics.demand.inc_by(cost.as_secs_f64());
+    pub(super) fn asked_for(&mut self, model: &ModelRuntime, cost: Cost, now: Instant) {
+        let placement = &model.spec.placement;
+        let load = placement.load(cost);
+        self.demand.add(load.cores, now);
+        if let Placement::Devices(devices) = placement {
+            let each = load.devices / u32::try_from(devices.len().max(1)).unwrap_or(u32::MAX);
+            for device in devices {
+                let demand = self.device_demand.entry(*device);
+                demand.or_insert_with(|| Demand::new(now)).add(each, now);
+            }
         }
+        if let Some(metrics) = &model.spec.metrics {
+            metrics.demand.inc_by(load.cores.as_secs_f64());
+        }
+    }
+
+    /// What is asked for of what there is: of the cores or of an accelerator, whichever is more.
+    pub(super) fn load_ratio(&mut self, n_cores: usize, now: Instant) -> f64 {
+        let mut ratio = self.demand.lanes(now) / to_f64(n_cores.max(1));
+        for (device, demand) in &mut self.device_demand {
+            let site = Site::Device(*device);
+            let lanes = self.lanes.iter().filter(|it| it.site == site).count();
+            ratio = ratio.max(demand.lanes(now) / to_f64(lanes.max(1)));
+        }
+        ratio
     }
 
     /// Answers expired items, and says what else is due.
@@ -155,6 +182,11 @@ impl State {
         }
         Some(Assignment::Run { model, key, items, interrupt })
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "lanes, far below 2^52")]
+fn to_f64(lanes: usize) -> f64 {
+    lanes as f64
 }
 
 /// What a rejection is called outside, and when to ask again.

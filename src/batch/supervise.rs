@@ -13,6 +13,7 @@ use super::{
     core::Core,
     event::LaneKey,
     lane,
+    site::Site,
     state::{LaneId, LaneSlot, State},
 };
 use crate::types::Instant;
@@ -21,10 +22,16 @@ use crate::types::Instant;
 const MAX_ABANDONED: usize = 4;
 
 impl Core {
-    /// Adds a lane behind those there are.
-    pub(super) fn add_lane(self: &Arc<Self>, id: LaneId) -> io::Result<()> {
-        let slot = self.start_lane(id)?;
-        self.lock().lanes.push(slot);
+    /// Adds lanes of a site until there are so many.
+    pub(super) fn add_lanes(self: &Arc<Self>, site: Site, n: usize) -> io::Result<()> {
+        let mut state = self.lock();
+        let there = state.lanes.iter().filter(|it| it.site == site).count();
+        for _ in there..n {
+            let key = LaneKey(state.lanes.len());
+            let slot = self.start_lane(LaneId { key, generation: 0, site })?;
+            state.lanes.push(slot);
+            state.scheduler.add_lane(site);
+        }
         Ok(())
     }
 
@@ -34,7 +41,7 @@ impl Core {
         let name = format!("lane-{}", id.key.0);
         let body = move || lane::run(id, core, &from);
         let thread = std::thread::Builder::new().name(name).spawn(body)?;
-        Ok(LaneSlot { generation: id.generation, work, thread, interrupt: None })
+        Ok(LaneSlot { generation: id.generation, site: id.site, work, thread, interrupt: None })
     }
 
     /// Puts a new thread in the place of each lane that was given up.
@@ -45,11 +52,12 @@ impl Core {
     ) -> MutexGuard<'a, State> {
         state.abandoned.retain(|it| !it.is_finished());
         for lane in state.scheduler.lost() {
-            if state.abandoned.len() >= MAX_ABANDONED * self.n_lanes {
+            if state.abandoned.len() >= MAX_ABANDONED * self.n_cores {
                 break;
             }
             let Some(slot) = state.lanes.get(lane.0) else { continue };
-            let id = LaneId { key: lane, generation: slot.generation + 1 };
+            let LaneSlot { site, generation, .. } = *slot;
+            let id = LaneId { key: lane, generation: generation + 1, site };
             let fresh = match self.start_lane(id) {
                 Ok(fresh) => fresh,
                 Err(error) => {
@@ -67,11 +75,10 @@ impl Core {
         state
     }
 
-    /// Whether any lane can still work.
+    /// Whether a lane can still work at every site there is.
     pub(super) fn is_alive(&self) -> bool {
         let state = self.lock();
-        let [idle, busy, _] = state.scheduler.lanes();
-        idle + busy > 0 && state.lanes.iter().any(|it| !it.thread.is_finished())
+        state.scheduler.every_site_works() && state.lanes.iter().any(|it| !it.thread.is_finished())
     }
 }
 

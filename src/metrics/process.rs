@@ -145,9 +145,8 @@ impl ProcessMetrics {
     }
 
     /// States how much is asked for of how many cores.
-    pub fn set_load(&self, asked_cores: f64, n_cores: usize) {
-        let n_cores = f64::from(u32::try_from(n_cores).unwrap_or(u32::MAX));
-        self.load_ratio.set(asked_cores / n_cores);
+    pub fn set_load(&self, ratio: f64) {
+        self.load_ratio.set(ratio);
     }
 
     /// States how many lanes are idle, busy and lost.

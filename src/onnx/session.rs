@@ -26,7 +26,7 @@ use super::{
     shared_session::SharedSession,
 };
 use crate::{
-    batch::{ExecuteError, Executor, Program},
+    batch::{ExecuteError, Executor, Program, Site},
     types::DType,
 };
 
@@ -146,7 +146,7 @@ impl Graph {
 }
 
 impl Program for Graph {
-    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError> {
+    fn open(&self, _site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
         match self.open() {
             Ok(executor) => Ok(Box::new(executor)),
             Err(error) => Err(ExecuteError(error.to_string())),

@@ -15,7 +15,9 @@ use super::{
     scan::FoundVersion,
 };
 use crate::{
-    batch::{Batcher, Batching, ExecuteError, ImageInput, ModelHandle, ModelSpec, Program},
+    batch::{
+        Batcher, Batching, ExecuteError, ImageInput, ModelHandle, ModelSpec, Placement, Program,
+    },
     imaging,
     metrics::{ModelMetrics, Planned, VersionMetrics},
     onnx::{Environment, OnnxError, SessionConfig, Signature},
@@ -156,7 +158,7 @@ impl Loader<'_> {
 
     /// Core tokens: one a lane.
     fn cores(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.batcher.n_lanes()).unwrap_or(NonZeroUsize::MIN)
+        NonZeroUsize::new(self.batcher.n_cores()).unwrap_or(NonZeroUsize::MIN)
     }
 
     fn measure(
@@ -206,6 +208,7 @@ impl Loader<'_> {
         let lanes = self.batcher.register(ModelSpec {
             label: format!("{name} version {}", found.version),
             image: self.image_input(manifest, graph.signature()),
+            placement: Placement::Cores,
             program: Arc::clone(graph) as Arc<dyn Program>,
             batching: Batching::single(profile.single().unwrap_or_default()),
             terms: config.terms(),
@@ -227,7 +230,7 @@ impl Loader<'_> {
         let asked = golden_check::answers(&package.golden, manifest, lanes, &self.config.images);
         let Answers { complaints, shortest_run } = self.runtime.block_on(asked);
         golden_result(package, complaints, metrics)?;
-        Ok(shortest_run.filter(|_| package.golden.len() > self.batcher.n_lanes()))
+        Ok(shortest_run.filter(|_| package.golden.len() > self.batcher.n_cores()))
     }
 
     fn serving(

@@ -14,7 +14,8 @@ use futures_util::future::join_all;
 use linesight::{
     batch::{
         Answer, BatchError, Batcher, Batching, Bounds, Class, ExecuteError, Executor, Feed, Input,
-        Interrupter, ModelHandle, ModelSpec, Program, RefusalCause, Request, Terms,
+        Interrupter, ModelHandle, ModelSpec, Placement, Program, RefusalCause, Request, Site,
+        Terms,
     },
     metrics::Metrics,
     types::{Instant, NamedTensor, Tensor},
@@ -37,7 +38,7 @@ struct Doubler {
 struct Open(Arc<Doubler>);
 
 impl Program for Open {
-    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError> {
+    fn open(&self, _site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
         Ok(Box::new(Open(Arc::clone(&self.0))))
     }
 }
@@ -81,6 +82,7 @@ fn world_of(n_lanes: usize, max_batch: usize, gated: bool, terms: Terms) -> Worl
     let doubler = Arc::new(Doubler { runs: AtomicUsize::new(0), gate });
     let batcher = Batcher::start(NonZeroUsize::new(n_lanes).unwrap(), Metrics::new()).unwrap();
     let model = batcher.register(ModelSpec {
+        placement: Placement::Cores,
         label: "doubler".to_owned(),
         program: Arc::new(Open(Arc::clone(&doubler))),
         image: None,
@@ -281,7 +283,7 @@ impl Hang {
 struct OpenHang(Arc<Hang>);
 
 impl Program for OpenHang {
-    fn open(&self) -> Result<Box<dyn Executor>, ExecuteError> {
+    fn open(&self, _site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
         Ok(Box::new(Self(Arc::clone(&self.0))))
     }
 }
@@ -327,6 +329,7 @@ fn after_a_hang(heeds: bool, limit: Duration) -> (Arc<Hang>, u64) {
     let metrics = Metrics::new();
     let batcher = Batcher::start(NonZeroUsize::MIN, Arc::clone(&metrics)).unwrap();
     let model = batcher.register(ModelSpec {
+        placement: Placement::Cores,
         label: "hang".to_owned(),
         program: Arc::new(OpenHang(Arc::clone(&hang))),
         image: None,

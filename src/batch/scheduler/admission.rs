@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use super::Scheduler;
 use crate::{
-    batch::event::{Class, ModelKey, ReservationKey},
+    batch::{
+        event::{Class, ModelKey, ReservationKey},
+        site::Cost,
+    },
     types::Instant,
 };
 
@@ -48,8 +51,8 @@ pub struct Candidate {
     pub model: ModelKey,
     /// Whose work it is.
     pub class: Class,
-    /// Predicted core time of answering it.
-    pub cost: Duration,
+    /// What answering it takes.
+    pub cost: Cost,
     /// When its answer should be ready.
     pub aim: Instant,
     /// What is taken off the target.
@@ -84,11 +87,11 @@ impl Scheduler {
     /// Why it is not let in.
     pub fn judge(&mut self, candidate: &Candidate, now: Instant) -> Result<Instant, Rejection> {
         let Candidate { model, class, cost, .. } = *candidate;
-        let is_free = self.is_free_for(model);
+        let is_free = self.is_free_for(model, !cost.decode.is_zero());
         let done = self.judge_beside(is_free, candidate, now)?;
         if class == Class::Normal {
             let weight = self.models.get(&model).map_or(1, |it| it.terms.weight);
-            self.shares.admitted(model, cost, weight);
+            self.shares.admitted(model, cost.total(), weight);
         }
         Ok(done)
     }
@@ -101,9 +104,14 @@ impl Scheduler {
     ) -> Result<Instant, Rejection> {
         let Candidate { model, class, cost, aim, reserve, expires } = *candidate;
         self.reservations.tick(now);
-        let wait = self.wait_of(model, class, aim, now);
-        let done = now + wait + cost;
-        let is_ahead = self.shares.is_ahead(model, now);
+        let wait = self.wait_of(model, class, aim, !cost.decode.is_zero(), now);
+        let done = now + wait + cost.total();
+        let Some(queue) = self.models.get(&model) else { return Ok(done) };
+        // What runs elsewhere takes at most a little decoding from it.
+        let competes = |other: ModelKey| {
+            self.models.get(&other).is_some_and(|it| it.placement.overlaps(&queue.placement))
+        };
+        let is_ahead = self.shares.is_ahead(model, competes, now);
         let Some(queue) = self.models.get_mut(&model) else { return Ok(done) };
         let target = queue.terms.target;
         // Since the last byte of its body, which is the target before the aim.
@@ -144,7 +152,10 @@ impl Scheduler {
     ) -> Result<ReservationKey, Rejection> {
         // A place is no claim to an idle lane: whoever is here first has it.
         self.judge_beside(false, candidate, now)?;
-        Ok(self.reservations.add(candidate.model, candidate.cost, now))
+        let Candidate { model, cost, .. } = *candidate;
+        let queue = self.models.get(&model);
+        let load = queue.map(|it| it.placement.load(cost)).unwrap_or_default();
+        Ok(self.reservations.add(model, load, now))
     }
 
     /// The items that a place was kept for are about to ask for their own, or will never come.

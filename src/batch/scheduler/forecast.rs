@@ -1,41 +1,44 @@
 //! When an item that arrives now would be turned to.
 //!
-//! The prediction adds up the predicted core time of what is ahead, which is what is under way, what
-//! waits with an aim no later, and what has been promised to requests whose bodies are still coming;
-//! and shares it among the lanes.
+//! The prediction adds up the predicted time of what is ahead, which is what is under way, what waits
+//! with an aim no later, and what has been promised to requests whose bodies are still coming; and
+//! shares it among the lanes. What is decoded on cores and run elsewhere waits for the slower of both.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Scheduler, item::Place, queue::Queue};
 use crate::{
-    batch::event::{Class, ModelKey, ReservationKey},
+    batch::{
+        event::{Class, ModelKey, ReservationKey},
+        site::{Load, Placement},
+    },
     types::Instant,
 };
 
 /// How long a request may take from its head to its last byte and still have its place kept.
 pub(super) const KEPT: Duration = Duration::from_millis(100);
 
-/// Core time promised to requests of which only the head is there.
+/// What is promised to requests of which only the head is there.
 #[derive(Debug, Default)]
 pub(super) struct Reservations {
     /// By when each ends.
-    all: BTreeMap<(Instant, ReservationKey), (ModelKey, Duration)>,
-    total: Duration,
+    all: BTreeMap<(Instant, ReservationKey), (ModelKey, Load)>,
+    total: Load,
     next: u64,
 }
 
 impl Reservations {
-    pub(super) fn add(&mut self, model: ModelKey, cost: Duration, now: Instant) -> ReservationKey {
+    pub(super) fn add(&mut self, model: ModelKey, load: Load, now: Instant) -> ReservationKey {
         let key = ReservationKey { until: now + KEPT, serial: self.next };
         self.next += 1;
-        self.all.insert((key.until, key), (model, cost));
-        self.total += cost;
+        self.all.insert((key.until, key), (model, load));
+        self.total += load;
         key
     }
 
     pub(super) fn end(&mut self, key: ReservationKey) {
-        if let Some((_, cost)) = self.all.remove(&(key.until, key)) {
-            self.total = self.total.saturating_sub(cost);
+        if let Some((_, load)) = self.all.remove(&(key.until, key)) {
+            self.total = self.total.saturating_sub(load);
         }
     }
 
@@ -44,14 +47,14 @@ impl Reservations {
         while let Some(entry) = self.all.first_entry()
             && entry.key().0 <= now
         {
-            let (_, cost) = entry.remove();
-            self.total = self.total.saturating_sub(cost);
+            let (_, load) = entry.remove();
+            self.total = self.total.saturating_sub(load);
         }
     }
 
-    /// Promised to one model: seldom asked, and there are few.
-    fn of(&self, model: ModelKey) -> Duration {
-        self.all.values().filter(|it| it.0 == model).map(|it| it.1).sum()
+    /// Promised to some models: seldom asked, and there are few.
+    fn of(&self, is_one: impl Fn(ModelKey) -> bool) -> Load {
+        self.all.values().filter(|it| is_one(it.0)).map(|it| it.1).sum()
     }
 }
 
@@ -62,39 +65,66 @@ impl Scheduler {
     #[must_use]
     pub fn predicted_wait(&self, model: ModelKey, now: Instant) -> Duration {
         let target = self.models.get(&model).map_or(Duration::ZERO, |it| it.terms.target);
-        self.wait_of(model, Class::Normal, now + target, now)
+        self.wait_of(model, Class::Normal, now + target, true, now)
     }
 
+    /// `decodes`: whether cores have anything to do for it, wherever it is run.
     pub(super) fn wait_of(
         &self,
         model: ModelKey,
         class: Class,
         aim: Instant,
+        decodes: bool,
         now: Instant,
     ) -> Duration {
-        let place = Place::last_at(aim);
-        let waiting = || self.waiting_queues().map(|(_, it)| it.cost_before(class, place)).sum();
-        // While a lane is idle, what waits is what may not have it, and none of that is ahead.
-        let under_way = self.lanes.under_way(now);
-        let waiting = under_way.map_or(Duration::ZERO, |it| it + waiting());
-        let n_lanes = self.lanes.n_working();
-        let shared = (waiting + self.reservations.total) / count(n_lanes);
-        let Some(queue) = self.models.get(&model).filter(|it| it.max_lanes < n_lanes) else {
-            return shared;
-        };
+        let Some(queue) = self.models.get(&model) else { return Duration::ZERO };
+        let (placement, place) = (&queue.placement, Place::last_at(aim));
+        let mut wait = self.wait_at(placement, class, place, now);
+        if *placement != Placement::Cores && decodes {
+            wait = wait.max(self.wait_at(&Placement::Cores, class, place, now));
+        }
+        if queue.max_lanes >= self.lanes.n_working(placement) {
+            return wait;
+        }
         let own_runs = if queue.running < queue.max_lanes {
             Duration::ZERO
         } else {
             self.lanes.under_way_of(model, now)
         };
-        let own = own_runs + queue.cost_before(class, place) + self.reservations.of(model);
-        shared.max(own / count(queue.max_lanes))
+        let own = queue.load_before(class, place) + self.reservations.of(|it| it == model);
+        wait.max((own_runs + placement.share(own)) / count(queue.max_lanes))
+    }
+
+    /// Predicted time until one of these lanes turns to what stands at `place`.
+    fn wait_at(&self, placement: &Placement, class: Class, place: Place, now: Instant) -> Duration {
+        let competes =
+            |it: &Queue| *placement == Placement::Cores || it.placement.overlaps(placement);
+        let waiting = || {
+            let ahead = self.waiting_queues().filter(|(_, it)| competes(it));
+            ahead.map(|(_, it)| it.load_before(class, place)).sum::<Load>()
+        };
+        let kept = match placement {
+            Placement::Cores => self.reservations.total,
+            Placement::Devices(_) => {
+                self.reservations.of(|it| self.models.get(&it).is_some_and(competes))
+            }
+        };
+        // While a lane is idle, what waits is what may not have it, and none of that is ahead.
+        let ahead = match self.lanes.under_way(placement, now) {
+            Some(under_way) => under_way + placement.share(waiting()),
+            None => Duration::ZERO,
+        };
+        (ahead + placement.share(kept)) / count(self.lanes.n_working(placement))
     }
 
     /// Whether an item of this model that is here now would be turned to at once.
-    pub(super) fn is_free_for(&self, model: ModelKey) -> bool {
-        let has_lane = |it: &Queue| it.running < it.max_lanes && it.len() == 0;
-        self.lanes.idle(None).is_some() && self.models.get(&model).is_some_and(has_lane)
+    pub(super) fn is_free_for(&self, model: ModelKey, decodes: bool) -> bool {
+        let is_free = |it: &Queue| {
+            let has_lane = it.running < it.max_lanes && self.lanes.any_idle(&it.placement);
+            let has_core = !decodes || self.lanes.any_idle(&Placement::Cores);
+            has_lane && has_core && it.len() == 0
+        };
+        self.models.get(&model).is_some_and(is_free)
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    batch::event::{ItemKey, LaneKey, ModelKey},
+    batch::{
+        event::{ItemKey, LaneKey, ModelKey},
+        site::{Placement, Site},
+    },
     types::Instant,
 };
 
@@ -19,7 +22,7 @@ enum Lane {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Busy {
     pub(super) since: Instant,
-    /// Predicted core time.
+    /// Predicted time.
     pub(super) expected: Duration,
     pub(super) items: Vec<ItemKey>,
     /// The model, if it is a run.
@@ -36,22 +39,55 @@ impl Busy {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Lanes(Vec<Lane>);
+/// All lanes, by [`LaneKey`].
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    all: Vec<(Site, Lane)>,
+    /// Where there are any: each site once, in the order of their first lanes.
+    sites: Vec<Site>,
+}
 
 impl Lanes {
-    pub(super) fn new(n: usize) -> Self {
-        Self(vec![Lane::Idle; n])
+    /// Adds an idle lane.
+    pub(super) fn add(&mut self, site: Site) {
+        self.all.push((site, Lane::Idle));
+        if !self.sites.contains(&site) {
+            self.sites.push(site);
+        }
+    }
+
+    pub(super) fn n_sites(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Counted from 0, in the order of their first lanes.
+    pub(super) fn site(&self, at: usize) -> Option<Site> {
+        self.sites.get(at).copied()
+    }
+
+    fn of<'a>(&'a self, placement: &'a Placement) -> impl Iterator<Item = &'a Lane> {
+        self.all.iter().filter(|it| placement.includes(it.0)).map(|it| &it.1)
+    }
+
+    /// How many there are, given up or not.
+    pub(super) fn n(&self, placement: &Placement) -> usize {
+        self.of(placement).count()
     }
 
     /// How many there are, but for those given up; at least 1, as it divides.
-    pub(super) fn n_working(&self) -> usize {
-        self.0.iter().filter(|it| **it != Lane::Lost).count().max(1)
+    pub(super) fn n_working(&self, placement: &Placement) -> usize {
+        self.of(placement).filter(|it| **it != Lane::Lost).count().max(1)
+    }
+
+    /// Whether there is a lane at every site that is not given up.
+    pub(super) fn every_site_works(&self) -> bool {
+        let works = |site: &Site| self.all.iter().any(|it| it.0 == *site && it.1 != Lane::Lost);
+        self.sites.iter().all(works)
     }
 
     /// How many are idle, busy and given up.
     pub(super) fn counts(&self) -> [usize; 3] {
-        self.0.iter().fold([0; 3], |mut counts, lane| {
+        self.all.iter().fold([0; 3], |mut counts, (_, lane)| {
             counts[match lane {
                 Lane::Idle => 0,
                 Lane::Busy(_) => 1,
@@ -61,23 +97,28 @@ impl Lanes {
         })
     }
 
-    /// An idle lane: `preferred`, if it is one.
-    pub(super) fn idle(&self, preferred: Option<LaneKey>) -> Option<LaneKey> {
-        let is_idle = |it: &LaneKey| self.0.get(it.0) == Some(&Lane::Idle);
+    /// An idle lane of a site: `preferred`, if it is one.
+    pub(super) fn idle(&self, site: Site, preferred: Option<LaneKey>) -> Option<LaneKey> {
+        let is_idle = |it: &(Site, Lane)| *it == (site, Lane::Idle);
         preferred
-            .filter(is_idle)
-            .or_else(|| self.0.iter().position(|it| *it == Lane::Idle).map(LaneKey))
+            .filter(|it| self.all.get(it.0).is_some_and(is_idle))
+            .or_else(|| self.all.iter().position(is_idle).map(LaneKey))
+    }
+
+    /// Whether a lane there is idle.
+    pub(super) fn any_idle(&self, placement: &Placement) -> bool {
+        self.of(placement).any(|it| *it == Lane::Idle)
     }
 
     pub(super) fn occupy(&mut self, lane: LaneKey, busy: Busy) {
-        if let Some(it) = self.0.get_mut(lane.0) {
+        if let Some((_, it)) = self.all.get_mut(lane.0) {
             *it = Lane::Busy(busy);
         }
     }
 
     /// The lane whose run holds this item.
     pub(super) fn running(&mut self, item: ItemKey) -> Option<(LaneKey, &mut Busy)> {
-        self.0.iter_mut().enumerate().find_map(|(at, lane)| match lane {
+        self.all.iter_mut().enumerate().find_map(|(at, (_, lane))| match lane {
             Lane::Busy(busy) if busy.runs.is_some() && busy.items.contains(&item) => {
                 Some((LaneKey(at), busy))
             }
@@ -96,7 +137,7 @@ impl Lanes {
     }
 
     fn leave(&mut self, lane: LaneKey, then: Lane) -> Option<Busy> {
-        let it = self.0.get_mut(lane.0)?;
+        let (_, it) = self.all.get_mut(lane.0)?;
         match std::mem::replace(it, then) {
             Lane::Busy(busy) => Some(busy),
             other @ (Lane::Idle | Lane::Lost) => {
@@ -108,13 +149,13 @@ impl Lanes {
 
     /// The lanes given up.
     pub(super) fn lost(&self) -> Vec<LaneKey> {
-        let lost = |(at, lane): (usize, &Lane)| (*lane == Lane::Lost).then_some(LaneKey(at));
-        self.0.iter().enumerate().filter_map(lost).collect()
+        let lost = |(at, it): (usize, &(Site, Lane))| (it.1 == Lane::Lost).then_some(LaneKey(at));
+        self.all.iter().enumerate().filter_map(lost).collect()
     }
 
     /// Makes a lane that was given up idle again.
     pub(super) fn replace(&mut self, lane: LaneKey) {
-        if let Some(it) = self.0.get_mut(lane.0)
+        if let Some((_, it)) = self.all.get_mut(lane.0)
             && *it == Lane::Lost
         {
             *it = Lane::Idle;
@@ -123,31 +164,36 @@ impl Lanes {
 
     /// The lanes that have not come back in time.
     pub(super) fn overdue(&self, now: Instant) -> Vec<LaneKey> {
-        let overdue = |(at, lane): (usize, &Lane)| match lane {
+        let overdue = |(at, (_, lane)): (usize, &(Site, Lane))| match lane {
             Lane::Busy(busy) if busy.lost_at <= now => Some(LaneKey(at)),
             Lane::Idle | Lane::Busy(_) | Lane::Lost => None,
         };
-        self.0.iter().enumerate().filter_map(overdue).collect()
+        self.all.iter().enumerate().filter_map(overdue).collect()
     }
 
     pub(super) fn next_overdue(&self) -> Option<Instant> {
         self.all_busy().map(|it| it.lost_at).min()
     }
 
-    /// Predicted core time until what is under way has ended; `None` while a lane is idle.
-    pub(super) fn under_way(&self, now: Instant) -> Option<Duration> {
-        let all_busy = !self.0.contains(&Lane::Idle);
-        all_busy.then(|| self.all_busy().map(|it| it.remaining(now)).sum())
+    /// Predicted time until what is under way there has ended, of all lanes together; `None` while
+    /// one is idle.
+    pub(super) fn under_way(&self, placement: &Placement, now: Instant) -> Option<Duration> {
+        let remaining = |lane: &Lane| match lane {
+            Lane::Idle => None,
+            Lane::Busy(busy) => Some(busy.remaining(now)),
+            Lane::Lost => Some(Duration::ZERO),
+        };
+        self.of(placement).map(remaining).sum()
     }
 
-    /// Predicted core time until the runs of one model have ended.
+    /// Predicted time until the runs of one model have ended.
     pub(super) fn under_way_of(&self, model: ModelKey, now: Instant) -> Duration {
         let own = self.all_busy().filter(|it| it.runs == Some(model));
         own.map(|it| it.remaining(now)).sum()
     }
 
     fn all_busy(&self) -> impl Iterator<Item = &Busy> {
-        self.0.iter().filter_map(|lane| match lane {
+        self.all.iter().filter_map(|(_, lane)| match lane {
             Lane::Busy(busy) => Some(busy),
             Lane::Idle | Lane::Lost => None,
         })

@@ -7,13 +7,14 @@
 //! - no lane is idle while an item waits that it could decode or run;
 //! - clients' work before the server's own, then earliest aim first; inside a model first come, first
 //!   served;
-//! - a lane decodes only for the next run of a model, so little more than the runs in hand is ever
-//!   held decoded;
+//! - a lane decodes only for the next run of a model (on accelerators: of each of their lanes), so
+//!   little more than the runs in hand is ever held decoded;
 //! - a run that nobody waits for any more is ended, and a lane that does not come back is given up.
 //!
-//! A lane holds one core token. What can be done for an item depends on its [`item::Stage`]: a
-//! compressed picture is decoded first, by any free lane; rows are gathered into a run when the first
-//! `max_batch` of them are ready, or when nothing else is left to decode for them.
+//! A lane holds one core token, but for those of accelerators, which run and never decode. What can be
+//! done for an item depends on its [`item::Stage`]: a compressed picture is decoded first, by any free
+//! core; rows are gathered into a run when the first `max_batch` of them are ready, or when nothing
+//! else is left to decode for them. An accelerator takes what is ready, as it does not decode.
 
 mod admission; // who is let in at all: the budget's rule, credit for bursts
 mod dispatch; // what an idle lane does next
@@ -29,10 +30,7 @@ mod tests;
 
 pub use admission::{Candidate, Rejection, Terms};
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use self::{
     forecast::Reservations,
@@ -41,11 +39,14 @@ use self::{
     queue::Queue,
     shares::Shares,
 };
-use super::event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey};
+use super::{
+    event::{Action, Arrival, ItemKey, LaneKey, ModelKey},
+    site::{Placement, Site},
+};
 use crate::types::Instant;
 
 /// The state machine. One per process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scheduler {
     lanes: Lanes,
     models: HashMap<ModelKey, Queue>,
@@ -58,23 +59,31 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler of `n_lanes` lanes, all idle, and no models.
+    /// A scheduler of so many lanes on cores, all idle, and no models.
     #[must_use]
-    pub fn new(n_lanes: usize) -> Self {
-        Self {
-            lanes: Lanes::new(n_lanes),
-            models: HashMap::new(),
-            waiting: BTreeSet::new(),
-            items: HashMap::new(),
-            expiries: BTreeSet::new(),
-            reservations: Reservations::default(),
-            shares: Shares::default(),
-        }
+    pub fn new(n_cores: usize) -> Self {
+        let mut scheduler = Self::default();
+        (0..n_cores).for_each(|_| scheduler.add_lane(Site::Core));
+        scheduler
     }
 
-    /// Opens the queue of a model: at most `max_batch` rows a run, at most `max_lanes` runs at once.
-    pub fn add_model(&mut self, model: ModelKey, max_batch: usize, max_lanes: usize, terms: Terms) {
-        self.models.insert(model, Queue::new(max_batch, max_lanes, terms));
+    /// Adds an idle lane behind those there are.
+    pub fn add_lane(&mut self, site: Site) {
+        self.lanes.add(site);
+    }
+
+    /// Opens the queue of a model: at most `max_batch` rows a run, at most `max_lanes` runs at once;
+    /// `None`: as many as there are lanes for it.
+    pub fn add_model(
+        &mut self,
+        model: ModelKey,
+        placement: Placement,
+        max_batch: usize,
+        max_lanes: Option<usize>,
+        terms: Terms,
+    ) {
+        let max_lanes = max_lanes.unwrap_or_else(|| self.lanes.n(&placement));
+        self.models.insert(model, Queue::new(placement, max_batch, max_lanes, terms));
     }
 
     /// Changes how many rows a run of a model may have.
@@ -99,8 +108,7 @@ impl Scheduler {
     /// An item joins its queue. An unknown model's item expires at once.
     pub fn arrive(&mut self, arrival: Arrival, now: Instant) -> Vec<Action> {
         let item = arrival.item;
-        let (place, cost) = (Place::of(&arrival), arrival.cost());
-        if !self.enqueue(arrival.model, arrival.class, place, cost) {
+        if !self.enqueue(&arrival) {
             return vec![Action::Expire { item }];
         }
         self.expiries.insert((arrival.expires, item));
@@ -185,6 +193,12 @@ impl Scheduler {
         actions
     }
 
+    /// Whether every site has a lane that is not given up.
+    #[must_use]
+    pub fn every_site_works(&self) -> bool {
+        self.lanes.every_site_works()
+    }
+
     /// How many lanes are idle, busy and given up.
     #[must_use]
     pub fn lanes(&self) -> [usize; 3] {
@@ -236,9 +250,8 @@ impl Scheduler {
         let Some(it) = self.items.get_mut(&item) else { return };
         it.stage = Stage::Ready;
         it.arrival.decode = None;
-        let Arrival { model, class, .. } = it.arrival;
-        let (place, cost) = (Place::of(&it.arrival), it.arrival.cost());
-        if !self.enqueue(model, class, place, cost) {
+        let arrival = it.arrival.clone();
+        if !self.enqueue(&arrival) {
             self.forget(item);
         }
     }
@@ -249,10 +262,10 @@ impl Scheduler {
     }
 
     /// Whether there is such a model.
-    fn enqueue(&mut self, model: ModelKey, class: Class, place: Place, cost: Duration) -> bool {
-        let Some(queue) = self.models.get_mut(&model) else { return false };
-        queue.join(class, place, cost);
-        self.waiting.insert(model);
+    fn enqueue(&mut self, it: &Arrival) -> bool {
+        let Some(queue) = self.models.get_mut(&it.model) else { return false };
+        queue.join(it.class, Place::of(it), it.cost(), it.decode.is_none());
+        self.waiting.insert(it.model);
         true
     }
 

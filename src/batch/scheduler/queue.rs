@@ -1,61 +1,65 @@
 //! The queue of one version: what waits in it, in order, and what that will cost.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     admission::{Credit, Terms},
     item::Place,
 };
-use crate::batch::event::{Class, ItemKey};
+use crate::batch::{
+    event::{Class, ItemKey},
+    site::{Cost, Load, Placement},
+};
 
 /// Items of one class, in order of service.
 #[derive(Debug, Default)]
 struct Line {
-    /// By place, the cost of all that had ever joined when the item did, itself included: the
-    /// difference of two of these is the cost of what lies between them, but for what has left from
+    /// By place, the load of all that had ever joined when the item did, itself included: the
+    /// difference of two of these is the load of what lies between them, but for what has left from
     /// the middle.
     waiting: BTreeMap<Place, Joined>,
-    ever_joined: Duration,
-    /// Predicted core time of what waits now.
-    cost: Duration,
+    ever_joined: Load,
+    /// Of what waits now.
+    load: Load,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Joined {
-    cost: Duration,
-    up_to: Duration,
+    load: Load,
+    up_to: Load,
 }
 
 impl Line {
-    fn join(&mut self, place: Place, cost: Duration) {
-        self.ever_joined += cost;
-        self.cost += cost;
-        self.waiting.insert(place, Joined { cost, up_to: self.ever_joined });
+    fn join(&mut self, place: Place, load: Load) {
+        self.ever_joined += load;
+        self.load += load;
+        self.waiting.insert(place, Joined { load, up_to: self.ever_joined });
     }
 
     fn leave(&mut self, place: Place) -> bool {
         let left = self.waiting.remove(&place);
-        self.cost = self.cost.saturating_sub(left.map_or(Duration::ZERO, |it| it.cost));
+        self.load = self.load.saturating_sub(left.map(|it| it.load).unwrap_or_default());
         left.is_some()
     }
 
-    /// Predicted core time of what would be served before `place`, at most too much.
-    fn cost_before(&self, place: Place) -> Duration {
+    /// Of what would be served before `place`, at most too much.
+    fn load_before(&self, place: Place) -> Load {
         let first = self.waiting.first_key_value();
         let last_before = self.waiting.range(..place).next_back();
         let (Some((_, first)), Some((at, last))) = (first, last_before) else {
-            return Duration::ZERO;
+            return Load::default();
         };
         if self.waiting.last_key_value().is_some_and(|(it, _)| it == at) {
-            return self.cost;
+            return self.load;
         }
-        (last.up_to.saturating_sub(first.up_to) + first.cost).min(self.cost)
+        (last.up_to.saturating_sub(first.up_to) + first.load).min(self.load)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) terms: Terms,
+    pub(super) placement: Placement,
     pub(super) credit: Credit,
     pub(super) max_batch: usize,
     pub(super) max_lanes: usize,
@@ -63,18 +67,27 @@ pub(super) struct Queue {
     pub(super) running: usize,
     normal: Line,
     low: Line,
+    /// Those of both lines that can be run as they are; the server's own behind the clients'.
+    ready: BTreeSet<(bool, Place)>,
 }
 
 impl Queue {
-    pub(super) fn new(max_batch: usize, max_lanes: usize, terms: Terms) -> Self {
+    pub(super) fn new(
+        placement: Placement,
+        max_batch: usize,
+        max_lanes: usize,
+        terms: Terms,
+    ) -> Self {
         Self {
             terms,
+            placement,
             credit: Credit::default(),
             max_batch: max_batch.max(1),
             max_lanes: max_lanes.max(1),
             running: 0,
             normal: Line::default(),
             low: Line::default(),
+            ready: BTreeSet::new(),
         }
     }
 
@@ -92,13 +105,19 @@ impl Queue {
         }
     }
 
-    pub(super) fn join(&mut self, class: Class, place: Place, cost: Duration) {
-        self.line_mut(class).join(place, cost);
+    /// `is_ready`: it can be run as it is.
+    pub(super) fn join(&mut self, class: Class, place: Place, cost: Cost, is_ready: bool) {
+        let load = self.placement.load(cost);
+        self.line_mut(class).join(place, load);
+        if is_ready {
+            self.ready.insert((class == Class::Low, place));
+        }
     }
 
     /// Whatever is not waiting is left alone.
     pub(super) fn leave(&mut self, class: Class, place: Place) {
         self.line_mut(class).leave(place);
+        self.ready.remove(&(class == Class::Low, place));
     }
 
     /// The first that waits.
@@ -117,36 +136,49 @@ impl Queue {
         self.normal.waiting.len() + self.low.waiting.len()
     }
 
-    /// Predicted core time of what would be served before an item of this class with this aim.
-    pub(super) fn cost_before(&self, class: Class, place: Place) -> Duration {
+    /// Whether anything waits that can be run as it is.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Those that can be run as they are, in order of service.
+    pub(super) fn ready(&self) -> impl Iterator<Item = ItemKey> {
+        self.ready.iter().map(|(_, place)| place.item)
+    }
+
+    /// Of what would be served before an item of this class with this aim.
+    pub(super) fn load_before(&self, class: Class, place: Place) -> Load {
         match class {
-            Class::Normal => self.normal.cost_before(place),
-            Class::Low => self.normal.cost + self.low.cost_before(place),
+            Class::Normal => self.normal.load_before(place),
+            Class::Low => self.normal.load + self.low.load_before(place),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::types::Instant;
 
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn the_cost_before_a_place_is_that_of_what_stands_before_it() {
+    fn the_load_before_a_place_is_that_of_what_stands_before_it() {
         let start = Instant::now();
         let place = |at: u32| Place { aim: start + MS * at, item: ItemKey(u64::from(at)) };
+        let cores = |ms: u32| Load { cores: MS * ms, ..Load::default() };
         let mut line = Line::default();
         for at in [10, 20, 30, 40] {
-            line.join(place(at), MS * at);
+            line.join(place(at), cores(at));
         }
         for (at, expected) in [(5, 0), (10, 0), (11, 10), (21, 30), (40, 60), (99, 100)] {
-            assert_eq!(line.cost_before(place(at)), MS * expected, "before {at}");
+            assert_eq!(line.load_before(place(at)), cores(expected), "before {at}");
         }
         assert!(line.leave(place(10)));
         assert!(!line.leave(place(10)));
-        assert_eq!(line.cost_before(place(35)), MS * 50);
-        assert_eq!(line.cost_before(place(99)), MS * 90);
+        assert_eq!(line.load_before(place(35)), cores(50));
+        assert_eq!(line.load_before(place(99)), cores(90));
     }
 }

@@ -26,14 +26,19 @@ struct Contender {
 pub(super) struct Shares(Vec<Contender>);
 
 impl Shares {
-    /// Whether it has had more than its share.
-    pub(super) fn is_ahead(&mut self, model: ModelKey, now: Instant) -> bool {
+    /// Whether it has had more than its share beside those that compete with it.
+    pub(super) fn is_ahead(
+        &mut self,
+        model: ModelKey,
+        competes: impl Fn(ModelKey) -> bool,
+        now: Instant,
+    ) -> bool {
         self.0.retain(|it| now.saturating_duration_since(it.refused_at) < CONTENDS_FOR);
         let Some(own) = self.0.iter().find(|it| it.model == model).map(|it| it.served) else {
             // Whoever is let in whatever it asks for leaves the contenders to the rest.
             return false;
         };
-        self.0.iter().any(|it| it.served < own)
+        self.0.iter().any(|it| it.served < own && competes(it.model))
     }
 
     /// Takes note of work let in.
@@ -70,10 +75,10 @@ mod tests {
     #[test]
     fn alone_nobody_is_ahead() {
         let (mut shares, now) = (Shares::default(), Instant::now());
-        assert!(!shares.is_ahead(A, now));
+        assert!(!shares.is_ahead(A, |_| true, now));
         shares.refused(A, now);
         shares.admitted(A, SECOND, 1);
-        assert!(!shares.is_ahead(A, now));
+        assert!(!shares.is_ahead(A, |_| true, now));
     }
 
     #[test]
@@ -82,16 +87,16 @@ mod tests {
         shares.refused(A, now);
         shares.admitted(A, SECOND * 100, 1);
         shares.refused(B, now);
-        assert!(!shares.is_ahead(A, now), "who comes later begins level");
+        assert!(!shares.is_ahead(A, |_| true, now), "who comes later begins level");
         shares.admitted(A, SECOND * 3, 2);
         shares.admitted(B, SECOND, 1);
-        assert!(shares.is_ahead(A, now));
-        assert!(!shares.is_ahead(B, now));
+        assert!(shares.is_ahead(A, |_| true, now));
+        assert!(!shares.is_ahead(B, |_| true, now));
         shares.admitted(B, SECOND, 1);
-        assert!(!shares.is_ahead(A, now));
-        assert!(shares.is_ahead(B, now));
+        assert!(!shares.is_ahead(A, |_| true, now));
+        assert!(shares.is_ahead(B, |_| true, now));
         let later = now + CONTENDS_FOR;
         shares.refused(B, later);
-        assert!(!shares.is_ahead(B, later), "A was refused nothing for long");
+        assert!(!shares.is_ahead(B, |_| true, later), "A was refused nothing for long");
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     batch::{
         event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey},
         job::BatchKey,
+        site::Placement,
     },
     types::Instant,
 };
@@ -136,7 +137,13 @@ impl<'a> World<'a> {
         let terms = Terms::new(MS * 60, MS * LIMIT_MS);
         let mut scheduler = Scheduler::new(day.n_lanes);
         for (key, (max_batch, max_lanes)) in (0..).zip(&day.models) {
-            scheduler.add_model(ModelKey(key), *max_batch, *max_lanes, terms);
+            scheduler.add_model(
+                ModelKey(key),
+                Placement::Cores,
+                *max_batch,
+                Some(*max_lanes),
+                terms,
+            );
         }
         let mut world = Self {
             day,
