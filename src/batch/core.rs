@@ -187,10 +187,12 @@ impl Core {
 
     /// The caller of an item has gone.
     pub(super) fn cancel(&self, item: ItemKey) {
+        let now = Instant::now();
         let mut state = self.lock();
-        state.scheduler.cancel(item);
+        let actions = state.scheduler.cancel(item, now);
+        let todo = state.carry_out(actions, now);
         let job = state.jobs.remove(&item);
-        drop(state);
+        self.finish(state, todo, None);
         drop(job);
     }
 

@@ -94,6 +94,64 @@ fn world_of(n_lanes: usize, max_batch: usize, gated: bool, terms: Terms) -> Worl
     World { doubler, leave: gated.then_some(leave), model, batcher }
 }
 
+/// Says where it was opened.
+#[derive(Debug)]
+struct Here(Option<Site>);
+
+impl Program for Here {
+    fn open(&self, site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
+        Ok(Box::new(Self(Some(site))))
+    }
+}
+
+impl Executor for Here {
+    fn execute(
+        &mut self,
+        _inputs: &[Feed<'_>],
+        outputs: &[Arc<str>],
+    ) -> Result<Vec<NamedTensor>, ExecuteError> {
+        let value = match self.0 {
+            Some(Site::Device(device)) => device as f32,
+            Some(Site::Core) | None => -1.0,
+        };
+        let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();
+        Ok(vec![NamedTensor { name: Arc::clone(&outputs[0]), tensor }])
+    }
+}
+
+#[test]
+fn a_version_runs_where_it_was_placed() {
+    runtime().block_on(async {
+        let batcher = Batcher::start(NonZeroUsize::MIN, Metrics::new()).unwrap();
+        for device in [3, 5] {
+            batcher.add_device(device, NonZeroUsize::MIN).unwrap();
+            batcher.add_device(device, NonZeroUsize::MIN).unwrap();
+        }
+        assert_eq!(batcher.n_cores(), 1);
+        for (placement, sites) in [
+            (Placement::Cores, &[-1.0][..]),
+            (Placement::Devices(vec![5]), &[5.0]),
+            (Placement::Devices(vec![3, 5]), &[3.0, 5.0]),
+        ] {
+            let model = batcher.register(ModelSpec {
+                placement,
+                label: "here".to_owned(),
+                program: Arc::new(Here(None)),
+                image: None,
+                batching: Batching::single(Duration::from_millis(1)),
+                max_lanes: None,
+                terms: Terms::new(LONG, LONG),
+                metrics: None,
+            });
+            let answers = join_all((0..20).map(|_| model.infer(request(0.0, LONG)))).await;
+            for answer in answers {
+                let site = value(answer).unwrap();
+                assert!(sites.contains(&site), "on {site}, not one of {sites:?}");
+            }
+        }
+    });
+}
+
 fn request(value: f32, patience: Duration) -> Request {
     let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();
     Request {

@@ -109,10 +109,12 @@ impl Scheduler {
                 self.reservations.of(|it| self.models.get(&it).is_some_and(competes))
             }
         };
-        // While a lane is idle, what waits is what may not have it, and none of that is ahead.
-        let ahead = match self.lanes.under_way(placement, now) {
-            Some(under_way) => under_way + placement.share(waiting()),
-            None => Duration::ZERO,
+        let ahead = match (self.lanes.under_way(placement, now), placement) {
+            (Some(under_way), _) => under_way + placement.share(waiting()),
+            // While a core is idle, what waits is what may not have it, and none of that is ahead;
+            (None, Placement::Cores) => Duration::ZERO,
+            // while an accelerator is, what waits is yet to be decoded, and comes before.
+            (None, Placement::Devices(_)) => placement.share(waiting()),
         };
         (ahead + placement.share(kept)) / count(self.lanes.n_working(placement))
     }
@@ -121,8 +123,12 @@ impl Scheduler {
     pub(super) fn is_free_for(&self, model: ModelKey, decodes: bool) -> bool {
         let is_free = |it: &Queue| {
             let has_lane = it.running < it.max_lanes && self.lanes.any_idle(&it.placement);
-            let has_core = !decodes || self.lanes.any_idle(&Placement::Cores);
-            has_lane && has_core && it.len() == 0
+            if decodes {
+                has_lane && it.len() == 0 && self.lanes.any_idle(&Placement::Cores)
+            } else {
+                // An accelerator does not wait for what cores have still to decode.
+                has_lane && !it.has_ready() && (it.placement != Placement::Cores || it.len() == 0)
+            }
         };
         self.models.get(&model).is_some_and(is_free)
     }

@@ -1,6 +1,6 @@
 //! The lanes as the scheduler sees them: what each holds, since when, and until when it is waited for.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use crate::{
     batch::{
@@ -43,7 +43,8 @@ impl Busy {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     all: Vec<(Site, Lane)>,
-    /// Where there are any: each site once, in the order of their first lanes.
+    /// Where there are any: accelerators, then the cores. What an accelerator takes makes room for
+    /// cores to decode more.
     sites: Vec<Site>,
 }
 
@@ -53,6 +54,7 @@ impl Lanes {
         self.all.push((site, Lane::Idle));
         if !self.sites.contains(&site) {
             self.sites.push(site);
+            self.sites.sort_unstable_by_key(|it| Reverse(*it));
         }
     }
 
@@ -60,7 +62,7 @@ impl Lanes {
         self.sites.len()
     }
 
-    /// Counted from 0, in the order of their first lanes.
+    /// In the order in which they are to be given work, from 0.
     pub(super) fn site(&self, at: usize) -> Option<Site> {
         self.sites.get(at).copied()
     }

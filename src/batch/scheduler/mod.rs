@@ -117,17 +117,9 @@ impl Scheduler {
     }
 
     /// The caller of an item has gone: a waiting item is dropped, one on a lane is not answered.
-    /// Says whether it was dropped.
-    pub fn cancel(&mut self, item: ItemKey) -> bool {
-        let Some(it) = self.items.get_mut(&item) else { return false };
-        if !it.is_on_lane() {
-            self.forget(item);
-            return true;
-        }
-        it.abandoned = true;
-        let expires = it.arrival.expires;
-        self.expiries.remove(&(expires, item));
-        false
+    pub fn cancel(&mut self, item: ItemKey, now: Instant) -> Vec<Action> {
+        self.give_up(item);
+        self.dispatch(None, now)
     }
 
     /// A lane has decoded its item, well or badly. A badly decoded item is gone.
@@ -172,8 +164,7 @@ impl Scheduler {
         while let Some(&(at, item)) = self.expiries.first()
             && at <= now
         {
-            self.expiries.remove(&(at, item));
-            self.cancel(item);
+            self.give_up(item);
             actions.push(Action::Expire { item });
             actions.extend(self.end_unwanted_run_of(item));
         }
@@ -186,8 +177,8 @@ impl Scheduler {
             actions.push(Action::Abandon { lane });
             self.end_run(busy);
         }
-        if !overdue.is_empty() {
-            // Their models may run on other lanes again.
+        if !actions.is_empty() {
+            // Models of lost lanes may run on others again; who has gone no longer stands before others.
             actions.extend(self.dispatch(None, now));
         }
         actions
@@ -221,6 +212,18 @@ impl Scheduler {
     #[must_use]
     pub fn n_items(&self) -> usize {
         self.items.len()
+    }
+
+    /// Nobody waits for it any more.
+    fn give_up(&mut self, item: ItemKey) {
+        let Some(it) = self.items.get_mut(&item) else { return };
+        if it.is_on_lane() {
+            it.abandoned = true;
+            let expires = it.arrival.expires;
+            self.expiries.remove(&(expires, item));
+        } else {
+            self.forget(item);
+        }
     }
 
     /// An item of a run has expired: was it the last that anybody waited for?

@@ -7,7 +7,7 @@ use crate::{
     batch::{
         event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey},
         job::BatchKey,
-        site::Placement,
+        site::{Placement, Site},
     },
     metrics::Closed,
     types::Instant,
@@ -90,7 +90,8 @@ fn the_prediction_counts_what_is_ahead_and_forgets_what_is_done() {
     let later = now + MS * 10;
     scheduler.ran(LaneKey(0), later);
     assert_eq!(wait(&scheduler, later), MS * 20);
-    assert!(scheduler.cancel(ItemKey(5)));
+    assert_eq!(scheduler.cancel(ItemKey(5), later), []);
+    assert_eq!(scheduler.waiting(ModelKey(0)), 2);
     assert_eq!(wait(&scheduler, later), MS * 15);
 }
 
@@ -216,7 +217,8 @@ fn a_run_is_ended_when_the_last_that_waits_for_it_has_expired() {
     scheduler.ran(LaneKey(0), now);
     let expire = |item| Action::Expire { item: ItemKey(item) };
     assert_eq!(scheduler.tick(now + MS * 10), [expire(1)]);
-    assert!(!scheduler.cancel(ItemKey(2)), "its caller leaves; it is on a lane");
+    scheduler.cancel(ItemKey(2), now + MS * 10);
+    assert!(!scheduler.is_wanted(ItemKey(2)), "its caller has left; it is on a lane");
     assert_eq!(scheduler.tick(now + MS * 30), [expire(3), Action::Terminate { lane: LaneKey(0) }]);
     assert_eq!(scheduler.ran(LaneKey(0), now + MS * 31), []);
     assert_eq!(scheduler.n_items(), 0);
@@ -289,4 +291,63 @@ fn models_asked_for_too_much_share_by_weight() {
         let all_near = found.iter().zip(&expected).all(near);
         assert!(all_near, "{weights:?} {per_second:?}: {found:?}, not {expected:?}");
     }
+}
+
+/// One core, one accelerator with one lane, and a model on it.
+fn with_accelerator(max_batch: usize) -> Scheduler {
+    let mut scheduler = Scheduler::new(1);
+    scheduler.add_lane(Site::Device(0));
+    scheduler.add_model(ModelKey(0), Placement::Devices(vec![0]), max_batch, None, TERMS);
+    scheduler
+}
+
+#[test]
+fn an_accelerator_takes_what_is_ready_while_the_core_decodes_ahead() {
+    let now = Instant::now();
+    let mut scheduler = with_accelerator(2);
+    let (core, device) = (LaneKey(0), LaneKey(1));
+    let decode = |item| Action::Decode { lane: core, item: ItemKey(item) };
+    let run = |items: &[u64], closed| {
+        let items = items.iter().map(|it| ItemKey(*it)).collect();
+        Action::Run { lane: device, model: ModelKey(0), items, closed }
+    };
+    assert_eq!(scheduler.arrive(arrival(0, now, Some(MS)), now), [decode(0)]);
+    for item in 1..6 {
+        assert_eq!(scheduler.arrive(arrival(item, now, Some(MS)), now), []);
+    }
+    let first = scheduler.decoded(core, true, now);
+    assert_eq!(first, [run(&[0], Closed::Drained), decode(1)], "it does not wait for a full run");
+    assert_eq!(scheduler.decoded(core, true, now), [decode(2)]);
+    assert_eq!(scheduler.decoded(core, true, now), [], "one run ahead is enough");
+    assert_eq!(scheduler.ran(device, now), [run(&[1, 2], Closed::Full), decode(3)]);
+}
+
+#[test]
+fn what_is_run_on_an_accelerator_waits_for_the_slower_of_both() {
+    let now = Instant::now();
+    let wait = |decode: Duration, runs: Duration| {
+        let mut scheduler = with_accelerator(1);
+        for item in 0..10 {
+            let item = Arrival { run: runs, ..arrival(item, now, Some(decode)) };
+            scheduler.arrive(item, now);
+        }
+        scheduler.predicted_wait(ModelKey(0), now)
+    };
+    assert_eq!(wait(MS * 7, MS * 2), MS * 70, "ten are to be decoded");
+    assert_eq!(wait(MS, MS * 20), MS * 180, "nine are to be run, behind the one being decoded");
+}
+
+#[test]
+fn work_on_the_cores_does_not_wait_for_that_of_an_accelerator() {
+    let now = Instant::now();
+    let mut scheduler = with_accelerator(1);
+    scheduler.add_model(ModelKey(1), Placement::Cores, 1, None, TERMS);
+    for item in 0..10 {
+        scheduler.arrive(arrival(item, now, None), now);
+    }
+    assert_eq!(scheduler.predicted_wait(ModelKey(0), now), MS * 100);
+    assert_eq!(scheduler.predicted_wait(ModelKey(1), now), Duration::ZERO);
+    let on_cores = Arrival { model: ModelKey(1), ..arrival(10, now, None) };
+    let actions = scheduler.arrive(on_cores, now);
+    assert!(matches!(actions[..], [Action::Run { lane: LaneKey(0), .. }]), "{actions:?}");
 }

@@ -3,19 +3,22 @@
 //! Items of several models arrive at random, of random sizes, kinds and patience; some callers leave,
 //! some pictures cannot be decoded, some runs fail, some never come back, of which some can be ended.
 
+mod day;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
+use self::day::{Day, Luck, Model, Plan, days, plans};
 use super::{Candidate, Scheduler, Terms};
 use crate::{
     batch::{
         event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey},
         job::BatchKey,
-        site::Placement,
+        site::{Placement, Site},
     },
     types::Instant,
 };
@@ -24,78 +27,6 @@ const MS: Duration = Duration::from_millis(1);
 const LIMIT_MS: u32 = 120;
 /// How long a lane takes to be replaced.
 const REPLACED_AFTER_MS: u32 = 5;
-
-/// What becomes of an item's run, or of its decoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Luck {
-    Well,
-    /// Its picture cannot be decoded.
-    Unreadable,
-    /// Its run does not come back, but can be ended.
-    Endless,
-    /// Its run does not come back at all.
-    Stuck,
-}
-
-/// One item of a simulated day.
-#[derive(Debug, Clone)]
-struct Plan {
-    at_ms: u32,
-    model: u32,
-    class: Class,
-    key: u8,
-    rows: usize,
-    decode_ms: Option<u32>,
-    run_ms: u32,
-    luck: Luck,
-    limit_ms: u32,
-    /// The caller leaves this long after arriving.
-    leaves_after_ms: Option<u32>,
-}
-
-#[derive(Debug, Clone)]
-struct Day {
-    n_lanes: usize,
-    /// `(max_batch, max_lanes)` by model.
-    models: Vec<(usize, usize)>,
-    items: Vec<Plan>,
-}
-
-fn plans(length_ms: u32) -> impl Strategy<Value = Plan> {
-    let decode = prop::option::of(0_u32..6);
-    let leaves = prop::option::weighted(0.2, 0_u32..60);
-    let what = (0_u32..3, prop::bool::weighted(0.05), 0_u8..2, 1_usize..5);
-    let work = (decode, 1_u32..6, 0_u32..1000);
-    (0..length_ms, what, work, 1_u32..=LIMIT_MS, leaves).prop_map(
-        |(at_ms, (model, low, key, rows), (decode_ms, run_ms, luck), limit_ms, leaves_after_ms)| {
-            let luck = match luck {
-                0 => Luck::Stuck,
-                1..3 => Luck::Endless,
-                3..60 if decode_ms.is_some() => Luck::Unreadable,
-                _ => Luck::Well,
-            };
-            let class = if low { Class::Low } else { Class::Normal };
-            Plan {
-                at_ms,
-                model,
-                class,
-                key,
-                rows,
-                decode_ms,
-                run_ms,
-                luck,
-                limit_ms,
-                leaves_after_ms,
-            }
-        },
-    )
-}
-
-fn days() -> impl Strategy<Value = Day> {
-    let models = prop::collection::vec((1_usize..9, 1_usize..4), 3);
-    (1_usize..5, models, prop::collection::vec(plans(400), 1..120))
-        .prop_map(|(n_lanes, models, items)| Day { n_lanes, models, items })
-}
 
 /// What will happen, in order of time; at equal times in order of its planning.
 #[derive(Debug, Clone)]
@@ -129,21 +60,19 @@ struct World<'a> {
     lost: HashSet<usize>,
     fate: HashMap<u64, &'static str>,
     decoded: HashSet<u64>,
+    /// Let in, and not ended.
+    present: BTreeSet<u64>,
     last_run: HashMap<(u32, u8), (u32, u64)>,
 }
 
 impl<'a> World<'a> {
     fn new(day: &'a Day) -> Self {
         let terms = Terms::new(MS * 60, MS * LIMIT_MS);
-        let mut scheduler = Scheduler::new(day.n_lanes);
-        for (key, (max_batch, max_lanes)) in (0..).zip(&day.models) {
-            scheduler.add_model(
-                ModelKey(key),
-                Placement::Cores,
-                *max_batch,
-                Some(*max_lanes),
-                terms,
-            );
+        let mut scheduler = Scheduler::default();
+        day.lanes.iter().for_each(|site| scheduler.add_lane(*site));
+        for (key, model) in (0..).zip(&day.models) {
+            let Model { placement, max_batch, max_lanes } = model.clone();
+            scheduler.add_model(ModelKey(key), placement, max_batch, Some(max_lanes), terms);
         }
         let mut world = Self {
             day,
@@ -156,6 +85,7 @@ impl<'a> World<'a> {
             lost: HashSet::new(),
             fate: HashMap::new(),
             decoded: HashSet::new(),
+            present: BTreeSet::new(),
             last_run: HashMap::new(),
         };
         for (item, plan) in (0..).zip(&day.items) {
@@ -179,6 +109,7 @@ impl<'a> World<'a> {
     }
 
     fn end(&mut self, item: u64, fate: &'static str) {
+        self.present.remove(&item);
         let before = self.fate.insert(item, fate);
         assert_eq!(before, None, "item {item} ended twice: {fate}");
     }
@@ -193,11 +124,11 @@ impl<'a> World<'a> {
                 Event::Arrives(item) => self.arrive(item, now),
                 Event::Tick => Vec::new(),
                 Event::Leaves(item) => {
-                    if !self.fate.contains_key(&item) && self.scheduler.is_wanted(ItemKey(item)) {
-                        self.scheduler.cancel(ItemKey(item));
+                    let left = self.scheduler.is_wanted(ItemKey(item));
+                    if left {
                         self.end(item, "left");
                     }
-                    Vec::new()
+                    self.scheduler.cancel(ItemKey(item), now)
                 }
                 Event::LaneDone(lane) => self.lane_done(lane, serial, at_ms),
                 Event::LaneReplaced(lane) => {
@@ -217,7 +148,7 @@ impl<'a> World<'a> {
             }
         }
         assert_eq!(self.scheduler.n_items(), 0, "everything has left");
-        assert_eq!(self.scheduler.lanes(), [self.day.n_lanes, 0, 0], "every lane is back");
+        assert_eq!(self.scheduler.lanes(), [self.day.lanes.len(), 0, 0], "every lane is back");
         self.fate
     }
 
@@ -244,12 +175,14 @@ impl<'a> World<'a> {
             expires: arrival.expires,
         };
         if self.scheduler.judge(&candidate, now).is_ok() {
+            self.present.insert(item);
             return self.scheduler.arrive(arrival, now);
         }
-        let (_, max_lanes) = self.day.models[plan.model as usize];
-        let all_busy = self.busy.len() + self.lost.len() == self.day.n_lanes;
-        let full = self.n_running(ModelKey(plan.model)) >= max_lanes;
-        assert!(all_busy || full, "refused beside an idle lane");
+        let Model { placement, max_lanes, .. } = &self.day.models[plan.model as usize];
+        let no_core = plan.decode_ms.is_some() && self.idle(&Placement::Cores).is_none();
+        let full = self.n_running(ModelKey(plan.model)) >= *max_lanes;
+        let no_lane = self.idle(placement).is_none();
+        assert!(no_core || no_lane || full, "refused beside an idle lane");
         self.end(item, "refused");
         Vec::new()
     }
@@ -295,12 +228,13 @@ impl<'a> World<'a> {
                     self.end(item.0, "expired");
                 }
                 Action::Decode { lane, item } => {
+                    assert_eq!(self.day.lanes[lane.0], Site::Core, "only cores decode");
                     let took = self.of(*item).decode_ms.expect("only the compressed are decoded");
                     assert!(!self.decoded.contains(&item.0), "decoded twice");
                     self.occupy(*lane, &action, at_ms, Some(took.max(1)));
                 }
                 Action::Run { lane, model, items, .. } => {
-                    self.check_run(*model, items);
+                    self.check_run(*lane, *model, items);
                     let any = |luck| items.iter().any(|it| self.of(*it).luck == luck);
                     let (stuck, endless) = (any(Luck::Stuck), any(Luck::Endless));
                     let took = items.iter().map(|it| self.of(*it).run_ms).max();
@@ -340,8 +274,9 @@ impl<'a> World<'a> {
         self.busy.values().filter(running).count()
     }
 
-    fn check_run(&mut self, model: ModelKey, items: &[ItemKey]) {
-        let (max_batch, max_lanes) = self.day.models[model.0 as usize];
+    fn check_run(&mut self, lane: LaneKey, model: ModelKey, items: &[ItemKey]) {
+        let Model { placement, max_batch, max_lanes } = self.day.models[model.0 as usize].clone();
+        assert!(placement.includes(self.day.lanes[lane.0]), "run where it may not");
         let of = |it: &ItemKey| &self.day.items[usize::try_from(it.0).unwrap()];
         let rows: usize = items.iter().map(|it| of(it).rows).sum();
         assert!(rows <= max_batch || items.len() == 1, "{rows} rows in a run of {max_batch}");
@@ -363,15 +298,46 @@ impl<'a> World<'a> {
         }
     }
 
+    fn idle(&self, placement: &Placement) -> Option<LaneKey> {
+        let is_idle = |(at, site): &(usize, &Site)| {
+            placement.includes(**site) && !self.busy.contains_key(at) && !self.lost.contains(at)
+        };
+        self.day.lanes.iter().enumerate().find(is_idle).map(|it| LaneKey(it.0))
+    }
+
     fn check_no_lane_idles_beside_work(&self) {
-        if self.busy.len() + self.lost.len() == self.day.n_lanes {
-            return;
+        for (key, model) in (0..).map(ModelKey).zip(&self.day.models) {
+            if self.n_running(key) >= model.max_lanes {
+                continue;
+            }
+            let waiting = self.waiting(key);
+            let is_ready =
+                |it: &u64| self.decoded.contains(it) || self.of(ItemKey(*it)).decode_ms.is_none();
+            let any_ready = waiting.iter().any(is_ready);
+            let can_run = any_ready || (model.placement == Placement::Cores && !waiting.is_empty());
+            let idle = self.idle(&model.placement);
+            assert!(idle.is_none() || !can_run, "{waiting:?} beside the idle {idle:?}");
+            // Cores decode for accelerators as far ahead as is worth it, and so for one that idles.
+            let undecoded = !waiting.is_empty() && !any_ready;
+            let core = self.idle(&Placement::Cores);
+            assert!(core.is_none() || !undecoded, "{waiting:?} beside the idle {core:?}");
         }
-        for (model, (_, max_lanes)) in (0..).map(ModelKey).zip(&self.day.models) {
-            let at_limit = self.n_running(model) >= *max_lanes;
-            let waiting = self.scheduler.waiting(model);
-            assert!(waiting == 0 || at_limit, "{waiting} wait beside an idle lane");
+    }
+
+    /// The items of a model that are on no lane.
+    fn waiting(&self, model: ModelKey) -> Vec<u64> {
+        let mut on_lanes = HashSet::new();
+        for work in self.busy.values() {
+            match &work.action {
+                Action::Decode { item, .. } => on_lanes.extend([item.0]),
+                Action::Run { items, .. } => on_lanes.extend(items.iter().map(|it| it.0)),
+                Action::Expire { .. } | Action::Terminate { .. } | Action::Abandon { .. } => {}
+            }
         }
+        let waits = |it: &&u64| self.of(ItemKey(**it)).model == model.0 && !on_lanes.contains(*it);
+        let waiting: Vec<u64> = self.present.iter().filter(waits).copied().collect();
+        assert_eq!(waiting.len(), self.scheduler.waiting(model), "{waiting:?}");
+        waiting
     }
 }
 
@@ -396,7 +362,12 @@ fn a_hundred_thousand_items_end_exactly_once() {
         it.at_ms = if it.at_ms % 4_000 < 1_000 { it.at_ms / 2 * 2 } else { it.at_ms };
     }
     items.sort_by_key(|it| it.at_ms);
-    let day = Day { n_lanes: 4, models: vec![(1, 4), (8, 4), (4, 2)], items };
+    let models = [(1, 4), (8, 4), (4, 2)].map(|(max_batch, max_lanes)| Model {
+        placement: Placement::Cores,
+        max_batch,
+        max_lanes,
+    });
+    let day = Day { lanes: vec![Site::Core; 4], models: models.into(), items };
     let fates = World::new(&day).run();
     assert_eq!(fates.len(), day.items.len());
     for fate in ["answered", "refused", "expired", "left", "undecodable"] {
