@@ -21,7 +21,7 @@ use super::{
     event::{Arrival, Class, ItemKey, ModelKey, ReservationKey},
     job::{Answer, BatchKey, Bounds, Content, Input, Job, Request},
     runtime::{ModelRuntime, ModelSpec},
-    scheduler::Scheduler,
+    scheduler::{Scheduler, Service},
     site::Cost,
     state::{LaneId, LaneSlot, State, Todo, refusal},
 };
@@ -69,8 +69,13 @@ impl Core {
         let key = ModelKey(state.next_model);
         state.next_model += 1;
         let ModelSpec { placement, batching, max_lanes, terms, .. } = &spec;
-        let (max_batch, placement) = (batching.max_batch, placement.clone());
-        state.scheduler.add_model(key, placement, max_batch, *max_lanes, *terms);
+        let service = Service {
+            placement: placement.clone(),
+            max_batch: batching.max_batch,
+            max_lanes: *max_lanes,
+            terms: *terms,
+        };
+        state.scheduler.add_model(key, service);
         let model = Arc::new(ModelRuntime::new(key, spec));
         state.models.insert(key, Arc::clone(&model));
         model

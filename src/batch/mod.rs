@@ -31,7 +31,7 @@ pub use executor::{ExecuteError, Executor, Feed, Program};
 pub use interrupt::Interrupter;
 pub use job::{Answer, Bounds, Input, Request};
 pub use runtime::{Batching, ImageInput, ModelSpec};
-pub use scheduler::{Candidate, Rejection, Scheduler, Terms};
+pub use scheduler::{Candidate, Rejection, Scheduler, Service, Terms};
 pub use site::{Cost, Placement, Site};
 
 use std::{

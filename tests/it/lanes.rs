@@ -111,7 +111,7 @@ impl Executor for Here {
         outputs: &[Arc<str>],
     ) -> Result<Vec<NamedTensor>, ExecuteError> {
         let value = match self.0 {
-            Some(Site::Device(device)) => device as f32,
+            Some(Site::Device(device)) => f32::from(u16::try_from(device).unwrap()),
             Some(Site::Core) | None => -1.0,
         };
         let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();

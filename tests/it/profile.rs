@@ -283,7 +283,7 @@ fn the_plan_is_logged_shown_and_exported() {
     let server = Settings::new(models.path()).cores("2").ready();
     let line = server.logged("planned");
     let process = server.logged("plan");
-    assert_eq!((&process["cores"], &process["edge_threads"]), (&json!(2), &json!(2)));
+    assert_eq!((&process["cores"], &process["edge_threads"]), (&json!(2), &json!(1)));
     assert_eq!(process["decoding"], "on the lanes");
     let shown = &server.json("/v1/models/colour")["versions"][0]["plan"];
     let detail = &server.json("/v1/models/colour/versions/1")["plan"];

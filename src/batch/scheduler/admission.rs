@@ -104,7 +104,7 @@ impl Scheduler {
     ) -> Result<Instant, Rejection> {
         let Candidate { model, class, cost, aim, reserve, expires } = *candidate;
         self.reservations.tick(now);
-        let wait = self.wait_of(model, class, aim, !cost.decode.is_zero(), now);
+        let wait = self.wait_of(model, (class, aim), !cost.decode.is_zero(), now);
         let done = now + wait + cost.total();
         let Some(queue) = self.models.get(&model) else { return Ok(done) };
         // What runs elsewhere takes at most a little decoding from it.

@@ -65,15 +65,14 @@ impl Scheduler {
     #[must_use]
     pub fn predicted_wait(&self, model: ModelKey, now: Instant) -> Duration {
         let target = self.models.get(&model).map_or(Duration::ZERO, |it| it.terms.target);
-        self.wait_of(model, Class::Normal, now + target, true, now)
+        self.wait_of(model, (Class::Normal, now + target), true, now)
     }
 
     /// `decodes`: whether cores have anything to do for it, wherever it is run.
     pub(super) fn wait_of(
         &self,
         model: ModelKey,
-        class: Class,
-        aim: Instant,
+        (class, aim): (Class, Instant),
         decodes: bool,
         now: Instant,
     ) -> Duration {

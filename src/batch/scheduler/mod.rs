@@ -45,6 +45,19 @@ use super::{
 };
 use crate::types::Instant;
 
+/// How the items of a model are served.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Where runs may happen.
+    pub placement: Placement,
+    /// Rows a run may have.
+    pub max_batch: usize,
+    /// Runs at once; `None`: as many as there are lanes for it.
+    pub max_lanes: Option<usize>,
+    /// What its items are held to.
+    pub terms: Terms,
+}
+
 /// The state machine. One per process.
 #[derive(Debug, Default)]
 pub struct Scheduler {
@@ -72,18 +85,10 @@ impl Scheduler {
         self.lanes.add(site);
     }
 
-    /// Opens the queue of a model: at most `max_batch` rows a run, at most `max_lanes` runs at once;
-    /// `None`: as many as there are lanes for it.
-    pub fn add_model(
-        &mut self,
-        model: ModelKey,
-        placement: Placement,
-        max_batch: usize,
-        max_lanes: Option<usize>,
-        terms: Terms,
-    ) {
-        let max_lanes = max_lanes.unwrap_or_else(|| self.lanes.n(&placement));
-        self.models.insert(model, Queue::new(placement, max_batch, max_lanes, terms));
+    /// Opens the queue of a model.
+    pub fn add_model(&mut self, model: ModelKey, service: Service) {
+        let most = self.lanes.n(&service.placement);
+        self.models.insert(model, Queue::new(service, most));
     }
 
     /// Changes how many rows a run of a model may have.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    Service,
     admission::{Credit, Terms},
     item::Place,
 };
@@ -72,12 +73,10 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(
-        placement: Placement,
-        max_batch: usize,
-        max_lanes: usize,
-        terms: Terms,
-    ) -> Self {
+    /// `most`: lanes there are for it.
+    pub(super) fn new(service: Service, most: usize) -> Self {
+        let Service { placement, max_batch, max_lanes, terms } = service;
+        let max_lanes = max_lanes.unwrap_or(most);
         Self {
             terms,
             placement,

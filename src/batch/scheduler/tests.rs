@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Candidate, Rejection, Scheduler, Terms};
+use super::{Candidate, Rejection, Scheduler, Service, Terms};
 use crate::{
     batch::{
         event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey},
@@ -15,6 +15,10 @@ use crate::{
 
 const MS: Duration = Duration::from_millis(1);
 const TERMS: Terms = Terms::new(Duration::from_millis(600), Duration::from_secs(3));
+
+fn on_cores(max_batch: usize, max_lanes: Option<usize>, terms: Terms) -> Service {
+    Service { placement: Placement::Cores, max_batch, max_lanes, terms }
+}
 
 fn arrival(item: u64, now: Instant, decode: Option<Duration>) -> Arrival {
     Arrival {
@@ -45,7 +49,7 @@ fn candidate(item: &Arrival) -> Candidate {
 fn the_lane_that_decoded_runs_what_it_decoded() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(2);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(2), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(2), TERMS));
     let (first, second) = (LaneKey(0), LaneKey(1));
     let decode = |lane, item| vec![Action::Decode { lane, item: ItemKey(item) }];
     let run = |lane, item| {
@@ -63,7 +67,7 @@ fn the_lane_that_decoded_runs_what_it_decoded() {
 fn what_waits_while_lanes_are_busy_shares_the_next_run() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 4, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(4, Some(1), TERMS));
     for item in 0..6 {
         scheduler.arrive(arrival(item, now, None), now);
     }
@@ -79,7 +83,7 @@ fn what_waits_while_lanes_are_busy_shares_the_next_run() {
 fn the_prediction_counts_what_is_ahead_and_forgets_what_is_done() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(2);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(2), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(2), TERMS));
     let wait = |it: &Scheduler, now| it.predicted_wait(ModelKey(0), now);
     assert_eq!(wait(&scheduler, now), Duration::ZERO);
     for item in 0..6 {
@@ -99,13 +103,13 @@ fn the_prediction_counts_what_is_ahead_and_forgets_what_is_done() {
 fn a_model_that_may_have_one_lane_waits_for_that_lane() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(4);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(1), TERMS));
     for item in 0..5 {
         scheduler.arrive(arrival(item, now, None), now);
     }
     // One runs; four of 10 ms wait for the same lane, though three others are idle.
     assert_eq!(scheduler.predicted_wait(ModelKey(0), now), MS * 50);
-    scheduler.add_model(ModelKey(1), Placement::Cores, 1, Some(4), TERMS);
+    scheduler.add_model(ModelKey(1), on_cores(1, Some(4), TERMS));
     assert_eq!(scheduler.predicted_wait(ModelKey(1), now), Duration::ZERO, "those it may have");
 }
 
@@ -113,7 +117,7 @@ fn a_model_that_may_have_one_lane_waits_for_that_lane() {
 fn lasting_overload_is_refused_down_to_what_is_answered_within_the_target() {
     let start = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(1), TERMS));
     // Twice as much as the lane can do: an item of 10 ms every 5 ms, for 10 s.
     let (mut free_at, mut began, mut late) = (None, HashMap::new(), Vec::new());
     for at in 0..10_000_u32 {
@@ -149,8 +153,8 @@ fn what_aims_later_is_not_ahead() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
     let patient = Terms { target: MS * 3000, ..TERMS };
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(1), TERMS);
-    scheduler.add_model(ModelKey(1), Placement::Cores, 1, Some(1), patient);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(1), TERMS));
+    scheduler.add_model(ModelKey(1), on_cores(1, Some(1), patient));
     for item in 0..100 {
         let aim = now + patient.target;
         let item = Arrival { model: ModelKey(1), aim, ..arrival(item, now, None) };
@@ -165,7 +169,7 @@ fn what_aims_later_is_not_ahead() {
 fn a_place_kept_from_the_head_counts_until_the_body_is_there_or_a_moment_has_passed() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(1), TERMS));
     let item = arrival(0, now, None);
     let kept: Vec<_> = (0..5).map(|_| scheduler.reserve(&candidate(&item), now).unwrap()).collect();
     assert_eq!(scheduler.predicted_wait(ModelKey(0), now), MS * 50);
@@ -181,7 +185,7 @@ fn a_place_kept_from_the_head_counts_until_the_body_is_there_or_a_moment_has_pas
 fn the_servers_own_work_waits_for_the_clients() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(1), TERMS));
     let own = |item| Arrival { class: Class::Low, aim: now, ..arrival(item, now, None) };
     scheduler.arrive(arrival(0, now, None), now);
     scheduler.arrive(own(1), now);
@@ -208,7 +212,7 @@ fn the_servers_own_work_waits_for_the_clients() {
 fn a_run_is_ended_when_the_last_that_waits_for_it_has_expired() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 8, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(8, Some(1), TERMS));
     scheduler.arrive(arrival(0, now, None), now);
     for item in 1..4 {
         let expires = now + MS * u32::try_from(item).unwrap() * 10;
@@ -228,7 +232,7 @@ fn a_run_is_ended_when_the_last_that_waits_for_it_has_expired() {
 fn a_lane_that_does_not_come_back_is_given_up_and_replaced() {
     let now = Instant::now();
     let mut scheduler = Scheduler::new(1);
-    scheduler.add_model(ModelKey(0), Placement::Cores, 1, Some(1), TERMS);
+    scheduler.add_model(ModelKey(0), on_cores(1, Some(1), TERMS));
     scheduler.arrive(arrival(0, now, None), now);
     let lost = now + TERMS.limit * 2;
     scheduler.tick(lost - MS);
@@ -248,7 +252,7 @@ fn shares(weights: [u32; 2], per_second: [u32; 2]) -> [f64; 2] {
     let start = Instant::now();
     let mut scheduler = Scheduler::new(1);
     for (key, weight) in (0..).zip(weights) {
-        scheduler.add_model(ModelKey(key), Placement::Cores, 1, Some(1), Terms { weight, ..TERMS });
+        scheduler.add_model(ModelKey(key), on_cores(1, Some(1), Terms { weight, ..TERMS }));
     }
     let (mut free_at, mut admitted) = (None, [0.0; 2]);
     for at in 0..20_000_u32 {
@@ -297,7 +301,9 @@ fn models_asked_for_too_much_share_by_weight() {
 fn with_accelerator(max_batch: usize) -> Scheduler {
     let mut scheduler = Scheduler::new(1);
     scheduler.add_lane(Site::Device(0));
-    scheduler.add_model(ModelKey(0), Placement::Devices(vec![0]), max_batch, None, TERMS);
+    let service = on_cores(max_batch, None, TERMS);
+    let placement = Placement::Devices(vec![0]);
+    scheduler.add_model(ModelKey(0), Service { placement, ..service });
     scheduler
 }
 
@@ -341,7 +347,7 @@ fn what_is_run_on_an_accelerator_waits_for_the_slower_of_both() {
 fn work_on_the_cores_does_not_wait_for_that_of_an_accelerator() {
     let now = Instant::now();
     let mut scheduler = with_accelerator(1);
-    scheduler.add_model(ModelKey(1), Placement::Cores, 1, None, TERMS);
+    scheduler.add_model(ModelKey(1), on_cores(1, None, TERMS));
     for item in 0..10 {
         scheduler.arrive(arrival(item, now, None), now);
     }

@@ -13,7 +13,7 @@ use std::{
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use self::day::{Day, Luck, Model, Plan, days, plans};
-use super::{Candidate, Scheduler, Terms};
+use super::{Candidate, Scheduler, Service, Terms};
 use crate::{
     batch::{
         event::{Action, Arrival, Class, ItemKey, LaneKey, ModelKey},
@@ -72,7 +72,9 @@ impl<'a> World<'a> {
         day.lanes.iter().for_each(|site| scheduler.add_lane(*site));
         for (key, model) in (0..).zip(&day.models) {
             let Model { placement, max_batch, max_lanes } = model.clone();
-            scheduler.add_model(ModelKey(key), placement, max_batch, Some(max_lanes), terms);
+            let max_lanes = Some(max_lanes);
+            let service = Service { placement, max_batch, max_lanes, terms };
+            scheduler.add_model(ModelKey(key), service);
         }
         let mut world = Self {
             day,
