@@ -156,7 +156,7 @@ impl Source<'_> {
         match self.on_devices(provider, asked) {
             Ok(graph) => {
                 let why = match asked.device {
-                    Device::Auto => "it works here, and [runtime] device in model.toml is \"auto\"",
+                    Device::Auto => "it works here, and [runtime] device is \"auto\"",
                     Device::Cpu | Device::Cuda | Device::TensorRt => {
                         "[runtime] device in model.toml"
                     }

@@ -145,8 +145,8 @@ impl Loader<'_> {
         Ok(RunPlan { compute, ..profile::plan(ground, &measured.profile, &config.runtime)? })
     }
 
-    /// Opens the queue of a version, and the lanes of its devices. Golden samples are answered one row a run; sharing begins when
-    /// they have passed.
+    /// Opens the queue of a version, and the lanes of its devices. Golden samples are answered one row
+    /// a run; sharing begins when they have passed.
     fn register(
         &self,
         prepared: &Prepared,
