@@ -13,7 +13,7 @@ TRAINING := training/.venv
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup runtime build serve test lint bench train validate test-training clean
+.PHONY: help setup runtime runtime-gpu build serve test lint bench train validate test-training clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ setup: ## See that cmake, nasm, a C compiler and Python are there (as root: inst
 
 runtime: setup ## Fetch ONNX Runtime, pinned by digest, into .runtime/
 	@scripts/fetch-onnxruntime
+
+runtime-gpu: setup ## Fetch ONNX Runtime for NVIDIA GPUs (CUDA=1: NVIDIA's libraries too), into .runtime/
+	@scripts/fetch-onnxruntime --gpu $(if $(CUDA),--with-cuda)
 
 build: setup ## Build the release binary
 	$(CARGO) build --release --locked

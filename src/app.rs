@@ -124,6 +124,7 @@ pub fn load_config(config: &Config) -> LoadConfig {
         sessions: SessionConfig { spin: config.runtime.spin },
         cache: config.models.cache.folder().map(Path::to_path_buf),
         cpu: host::cpu(),
+        gpus: host::gpus(),
         settings: format!("{}\n", config.to_toml().trim_end()),
     }
 }

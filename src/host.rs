@@ -99,6 +99,25 @@ fn cpu_of(cpuinfo: &str) -> String {
     found.collect::<Vec<_>>().join(", ")
 }
 
+/// The names of NVIDIA's GPUs in the order of their places on the bus, as the driver tells them; none
+/// without a driver.
+#[must_use]
+pub fn gpus() -> Vec<String> {
+    gpus_in(Path::new("/proc/driver/nvidia/gpus"))
+}
+
+fn gpus_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut places: Vec<_> = entries.map(|it| it.path()).collect();
+    places.sort();
+    let name = |place: &PathBuf| {
+        let text = fs::read_to_string(place.join("information")).unwrap_or_default();
+        let model = text.lines().find_map(|it| it.strip_prefix("Model:")).map(str::trim);
+        model.filter(|it| !it.is_empty()).unwrap_or("unknown").to_owned()
+    };
+    places.iter().map(name).collect()
+}
+
 /// Gives back what loading has freed, and makes glibc go on giving back. Call it when the models are
 /// loaded.
 ///
@@ -224,6 +243,21 @@ mod tests {
                 format!("Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t{list}\nMems:\n");
             assert_eq!(allowed_cpus(&status).map(NonZeroUsize::get), expected, "{list:?}");
         }
+    }
+
+    #[test]
+    fn gpus_are_named_in_the_order_of_the_bus() {
+        let folder = tempfile::tempdir().unwrap();
+        for (place, text) in [
+            ("0000:41:00.0", "Model: \t\t NVIDIA H200\nIRQ: 11\n"),
+            ("0000:01:00.0", "IRQ: 10\nModel:\tNVIDIA L4\n"),
+            ("0000:c1:00.0", "Model: \n"),
+        ] {
+            fs::create_dir(folder.path().join(place)).unwrap();
+            fs::write(folder.path().join(place).join("information"), text).unwrap();
+        }
+        assert_eq!(gpus_in(folder.path()), ["NVIDIA L4", "NVIDIA H200", "unknown"]);
+        assert!(gpus_in(&folder.path().join("none")).is_empty());
     }
 
     #[test]

@@ -58,6 +58,12 @@ fn report(
             VersionState::Serving(serving) => {
                 line["digest"] = json!(serving.digest);
                 line["evidence"] = json!(serving.evidence);
+                let compute = &serving.plan.compute;
+                line["provider"] = json!(compute.provider.as_str());
+                if let Some(share) = compute.share() {
+                    line["nodes"] = json!(share);
+                    line["devices"] = json!(serving.plan.devices);
+                }
                 line["max_batch"] = json!(serving.lanes.batching().max_batch);
             }
             VersionState::Failed(why) => line["reason"] = json!(why),
@@ -83,6 +89,7 @@ fn report(
             "allowed_cpus": host.allowed_cpus,
             "quota_cores": host.quota_cores,
             "memory_limit_bytes": host.memory_limit,
+            "gpus": crate::host::gpus(),
             "resident_bytes": crate::host::rss_bytes(),
         },
         "models": models,

@@ -99,19 +99,29 @@ struct Found<'a> {
 impl Found<'_> {
     /// What was measured, and on what.
     fn title(&self) -> [String; 2] {
-        let Survey { name, version, cpu, .. } = &self.survey;
+        let Survey { name, version, cpu, gpu, plan, .. } = &self.survey;
         let (cores, onnxruntime) = (self.cores, self.onnxruntime);
         let noun = if cores.get() == 1 { "core" } else { "cores" };
-        let machine = format!("{cores} {noun} of {cpu}; ONNX Runtime {onnxruntime}");
+        let place = match (gpu, plan.devices.first()) {
+            (Some(gpu), Some(device)) => format!("device {device} ({gpu})"),
+            _ => format!("{cores} {noun} of {cpu}"),
+        };
+        let machine = format!("{place}; ONNX Runtime {onnxruntime}");
         [format!("{name} version {version}"), machine]
     }
 
+    /// Lanes that compute side by side: of so many threads on the cores, or one on each device, whose
+    /// other lanes gather meanwhile.
     fn lanes(&self, cell: &Cell) -> usize {
-        self.cores.get() / cell.threads
+        match self.survey.plan.devices.len() {
+            0 => self.cores.get() / cell.threads,
+            devices => devices,
+        }
     }
 
     fn items_per_second(&self, cell: &Cell) -> f64 {
-        rows_per_second_of_all(self.cores, cell.threads, cell.batch, cell.timing.least)
+        let lanes = NonZeroUsize::new(self.lanes(cell)).unwrap_or(NonZeroUsize::MIN);
+        rows_per_second_of_all(lanes, 1, cell.batch, cell.timing.least)
     }
 
     fn text(&self) -> String {
@@ -138,7 +148,13 @@ impl Found<'_> {
         let line =
             |what: &str, value: String, why: &str| vec![what.to_owned(), value, why.to_owned()];
         let edge = app::edge_threads(self.cores).to_string();
+        let compute = &plan.compute;
+        let provider = match compute.share() {
+            Some(share) => format!("{}, {share} nodes", compute.provider.as_str()),
+            None => compute.provider.as_str().to_owned(),
+        };
         let planned = [
+            line("provider", provider, &compute.why),
             line("lanes", plan.lanes.to_string(), &plan.why_lanes),
             line("threads a lane", plan.threads_per_lane.to_string(), &plan.why_threads),
             line("items a run", plan.max_batch.to_string(), &plan.why_max_batch),
@@ -177,7 +193,8 @@ impl Found<'_> {
 
     /// Documented in docs/operations.md; fields are added, never renamed.
     fn json(&self) -> Value {
-        let Survey { name, version, digest, cpu, cells, profile, plan, not_cached } = &self.survey;
+        let Survey { name, version, digest, cpu, gpu, cells, profile, plan, not_cached } =
+            &self.survey;
         let run = |it: &Cell| {
             json!({
                 "threads": it.threads,
@@ -201,11 +218,15 @@ impl Found<'_> {
             "version": version,
             "digest": digest,
             "cpu": cpu,
+            "gpu": gpu,
             "cores": self.cores,
             "onnxruntime": self.onnxruntime,
             "runs": cells.iter().map(run).collect::<Vec<_>>(),
             "sharing_refused": refused,
             "plan": {
+                "provider": plan.compute.provider.as_str(),
+                "devices": plan.devices,
+                "nodes": plan.compute.share(),
                 "lanes": plan.lanes,
                 "threads_per_lane": plan.threads_per_lane,
                 "max_batch": plan.max_batch,
@@ -213,6 +234,7 @@ impl Found<'_> {
                 "wide": { "state": plan.wide.as_str(), "ratio": plan.wide.ratio(), "built": false },
                 "edge_threads": app::edge_threads(self.cores),
                 "why": {
+                    "provider": plan.compute.why,
                     "lanes": plan.why_lanes,
                     "threads_per_lane": plan.why_threads,
                     "max_batch": plan.why_max_batch,

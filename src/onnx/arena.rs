@@ -8,12 +8,19 @@ use ort::{
     session::Session,
 };
 
+use crate::batch::Site;
+
 /// Bytes the arena has taken from the system; it gives none back while the session lives. Weights
 /// that sessions share are not among them, those a session has packed for itself are. `None` where
-/// ONNX Runtime keeps no count, as a build without arenas does.
-pub(super) fn arena_bytes(session: &Session) -> Option<u64> {
-    let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)
-        .ok()?;
+/// ONNX Runtime keeps no count, as a build without arenas does. On a device it is the arena there.
+pub(super) fn arena_bytes(session: &Session, site: Site) -> Option<u64> {
+    let (place, number, kind) = match site {
+        Site::Core => (AllocationDevice::CPU, 0, AllocatorType::Arena),
+        Site::Device(it) => {
+            (AllocationDevice::CUDA, i32::try_from(it).ok()?, AllocatorType::Device)
+        }
+    };
+    let info = MemoryInfo::new(place, number, kind, MemoryType::Default).ok()?;
     let allocator = Allocator::new(session, info).ok()?;
     statistic(&allocator, c"TotalAllocated")
 }

@@ -1,6 +1,6 @@
 //! One open session: named buffers in, named tensors out, no copy of the inputs.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 
 use ort::{
     session::{RunOptions, SessionInputValue},
@@ -9,13 +9,14 @@ use ort::{
 
 use super::{arena::arena_bytes, shared_session::SharedSession};
 use crate::{
-    batch::{ExecuteError, Executor, Feed, Interrupter},
+    batch::{ExecuteError, Executor, Feed, Interrupter, Site},
     types::{DType, NamedTensor, Tensor, TensorData},
 };
 
 /// An open session. It computes on the thread that calls it, and on more where it was opened so.
 pub struct OrtExecutor {
     session: SharedSession,
+    site: Site,
     options: Arc<Options>,
 }
 
@@ -49,15 +50,20 @@ impl fmt::Debug for OrtExecutor {
 }
 
 impl OrtExecutor {
-    pub(super) fn new(session: SharedSession) -> ort::Result<Self> {
-        Ok(Self { session, options: Arc::new(Options(RunOptions::new()?)) })
+    pub(super) fn new(session: SharedSession, site: Site) -> ort::Result<Self> {
+        Ok(Self { session, site, options: Arc::new(Options(RunOptions::new()?)) })
+    }
+
+    /// Ends the tracing of a session that was opened with it; the file that holds the trace.
+    pub(super) fn end_trace(mut self) -> ort::Result<PathBuf> {
+        self.session.with_dependent_mut(|_, it| it.end_profiling()).map(PathBuf::from)
     }
 
     /// Bytes of working memory it has taken, which it keeps until it is dropped: they grow with the
     /// largest run. `None` where ONNX Runtime keeps no count.
     #[must_use]
     pub fn arena_bytes(&self) -> Option<u64> {
-        arena_bytes(self.session.borrow_dependent())
+        arena_bytes(self.session.borrow_dependent(), self.site)
     }
 }
 

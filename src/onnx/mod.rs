@@ -3,7 +3,8 @@
 //! [`Environment`] finds and loads the library, once per process. [`Graph`] is a model optimised for
 //! this CPU; each lane opens a session of its own from it, as ONNX Runtime's `Run` is not safe to
 //! share, with one thread: the scheduler hands out cores, ONNX Runtime does not. Only what measures
-//! opens sessions of several threads.
+//! opens sessions of several threads. On a GPU ([`Accelerator`]) each lane opens the model as it came, and
+//! [`NodeCount`] tells whether anything runs there.
 
 mod arena;
 mod environment;
@@ -11,6 +12,8 @@ mod error;
 mod executor;
 mod graph_error;
 mod library;
+mod nodes;
+mod provider;
 mod session;
 mod shared_session;
 
@@ -19,4 +22,6 @@ pub use error::EnvironmentError;
 pub use executor::OrtExecutor;
 pub use graph_error::OnnxError;
 pub use library::LibraryChoice;
-pub use session::{Graph, SessionConfig, Signature, TensorSpec};
+pub use nodes::NodeCount;
+pub use provider::{Accelerator, Provider};
+pub use session::{CountError, Graph, SessionConfig, Signature, TensorSpec};

@@ -3,11 +3,13 @@
 //! Plain sessions share nothing, prepacked weights or not. Sessions opened from one optimised
 //! ORT-format buffer share that buffer: three lanes of an EfficientNet-B0 take 105 MB instead of
 //! 183, each opens in 6-14 ms instead of 21, and the answers are the same to the bit. The buffer
-//! fits this CPU, so it is made at load and never shipped.
+//! fits this CPU, so it is made at load and never shipped. A GPU has no use for it: what fits a
+//! processor's caches is not what a provider there looks for, so its sessions are opened from the model
+//! as it came.
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     num::NonZeroUsize,
     path::Path,
@@ -23,11 +25,13 @@ use super::{
     environment::Environment,
     executor::{OrtExecutor, dtype_of},
     graph_error::OnnxError,
+    nodes::NodeCount,
+    provider::{Accelerator, Provider},
     shared_session::SharedSession,
 };
 use crate::{
-    batch::{ExecuteError, Executor, Program, Site},
-    types::DType,
+    batch::{ExecuteError, Executor, Feed, Placement, Program, Site},
+    types::{DType, NamedTensor},
 };
 
 /// How sessions compute.
@@ -68,7 +72,8 @@ impl fmt::Display for TensorSpec {
     }
 }
 
-/// An optimised graph, shared by all sessions opened from it.
+/// A graph, and how sessions of it are opened: optimised once and shared by all of them on cores, as it
+/// came on devices.
 #[derive(Debug)]
 pub struct Graph {
     environment: Environment,
@@ -76,6 +81,8 @@ pub struct Graph {
     bytes: Arc<[u8]>,
     /// Whether `bytes` is the optimised ORT format, or still the model as it came.
     optimised: bool,
+    /// `None`: it runs on cores.
+    accelerator: Option<Accelerator>,
     signature: Signature,
 }
 
@@ -109,14 +116,72 @@ impl Graph {
             config,
             optimised: optimised.is_some(),
             bytes: optimised.unwrap_or_else(|| Arc::clone(model)),
+            accelerator: None,
             signature,
         })
+    }
+
+    /// Opens a model on each of the devices for a moment, from bytes already verified, to see that it
+    /// can be.
+    ///
+    /// # Errors
+    /// The first device that it cannot be opened on, and why.
+    pub fn on_devices(
+        environment: &Environment,
+        model: &Arc<[u8]>,
+        config: SessionConfig,
+        accelerator: Accelerator,
+    ) -> Result<Self, (u32, OnnxError)> {
+        let devices = accelerator.devices.clone();
+        let mut graph = Self {
+            environment: environment.clone(),
+            config,
+            bytes: Arc::clone(model),
+            optimised: false,
+            accelerator: Some(accelerator),
+            signature: Signature { inputs: Vec::new(), outputs: Vec::new() },
+        };
+        for device in devices {
+            let session = graph
+                .builder(Site::Device(device), NonZeroUsize::MIN)
+                .and_then(|mut it| it.commit_from_memory(model).map_err(|it| OnnxError::open(&it)))
+                .map_err(|it| (device, it))?;
+            graph.signature = signature_of(&session).map_err(|it| (device, it))?;
+        }
+        Ok(graph)
     }
 
     /// What goes in and out.
     #[must_use]
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// What its sessions were asked to compute with.
+    #[must_use]
+    pub fn provider(&self) -> Provider {
+        self.accelerator.as_ref().map_or(Provider::Cpu, |it| it.provider)
+    }
+
+    /// The devices it runs on; none where it runs on cores.
+    #[must_use]
+    pub fn devices(&self) -> &[u32] {
+        self.accelerator.as_ref().map_or(&[], |it| &it.devices)
+    }
+
+    /// Where its runs may happen.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        match &self.accelerator {
+            None => Placement::Cores,
+            Some(it) => Placement::Devices(it.devices.clone()),
+        }
+    }
+
+    /// Where it is measured: the first of its devices, or a core.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        self.devices().first().map_or(Site::Core, |it| Site::Device(*it))
     }
 
     /// Opens a session that computes on the thread that calls it.
@@ -132,22 +197,83 @@ impl Graph {
     /// # Errors
     /// When ONNX Runtime cannot.
     pub fn open_wide(&self, n_threads: NonZeroUsize) -> Result<OrtExecutor, OnnxError> {
+        self.start(self.builder(Site::Core, n_threads)?, Site::Core)
+    }
+
+    /// Opens a session that computes at a place: on the thread that calls it, or on a device that this
+    /// thread waits for.
+    ///
+    /// # Errors
+    /// When ONNX Runtime cannot.
+    pub fn open_at(&self, site: Site) -> Result<OrtExecutor, OnnxError> {
+        self.start(self.builder(site, NonZeroUsize::MIN)?, site)
+    }
+
+    /// Runs a row once where the graph is measured, and counts which provider ran how many nodes.
+    ///
+    /// # Errors
+    /// When it cannot be run there, or its trace cannot be read.
+    pub fn count_nodes(&self, row: &[NamedTensor]) -> Result<NodeCount, CountError> {
+        let no_trace = |it: String| CountError::Onnx(OnnxError::Trace(it));
+        let folder = tempfile::tempdir().map_err(|it| no_trace(it.to_string()))?;
+        let site = self.site();
+        let builder = self
+            .builder(site, NonZeroUsize::MIN)?
+            .with_profiling(folder.path().join("run"))
+            .map_err(|it| OnnxError::open(&it))?;
+        let mut executor = self.start(builder, site)?;
+        let feeds: Vec<Feed<'_>> = row
+            .iter()
+            .map(|it| Feed { name: &it.name, shape: it.tensor.shape(), data: it.tensor.data() })
+            .collect();
+        let outputs: Vec<_> =
+            self.signature.outputs.iter().map(|it| Arc::clone(&it.name)).collect();
+        executor.execute(&feeds, &outputs)?;
+        let file = executor.end_trace().map_err(|it| no_trace(it.message().to_owned()))?;
+        let trace = fs::read(file).map_err(|it| no_trace(it.to_string()))?;
+        NodeCount::of_trace(&trace).map_err(|it| no_trace(it.to_string()))
+    }
+
+    fn builder(&self, site: Site, n_threads: NonZeroUsize) -> Result<SessionBuilder, OnnxError> {
         let level = if self.optimised {
             GraphOptimizationLevel::Disable
         } else {
             GraphOptimizationLevel::All
         };
-        let mut builder = builder(&self.environment, self.config, n_threads, level)?;
+        let builder = builder(&self.environment, self.config, n_threads, level)?;
+        match (site, &self.accelerator) {
+            (Site::Core, _) => Ok(builder),
+            (Site::Device(it), Some(accelerator)) => {
+                accelerator.register(&self.environment, builder, it)
+            }
+            (Site::Device(_), None) => {
+                Err(OnnxError::Provider { said: "the graph was opened for cores".to_owned() })
+            }
+        }
+    }
+
+    fn start(&self, mut builder: SessionBuilder, site: Site) -> Result<OrtExecutor, OnnxError> {
         let session = SharedSession::try_new(Arc::clone(&self.bytes), |bytes| {
             builder.commit_from_memory_directly(bytes).map_err(|it| OnnxError::open(&it))
         })?;
-        OrtExecutor::new(session).map_err(|it| OnnxError::open(&it))
+        OrtExecutor::new(session, site).map_err(|it| OnnxError::open(&it))
     }
 }
 
+/// Why nodes cannot be counted.
+#[derive(Debug, thiserror::Error)]
+pub enum CountError {
+    /// The session cannot be opened, or its trace not be read.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The row cannot be run.
+    #[error(transparent)]
+    Run(#[from] ExecuteError),
+}
+
 impl Program for Graph {
-    fn open(&self, _site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
-        match self.open() {
+    fn open(&self, site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
+        match self.open_at(site) {
             Ok(executor) => Ok(Box::new(executor)),
             Err(error) => Err(ExecuteError(error.to_string())),
         }

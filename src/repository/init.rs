@@ -176,8 +176,9 @@ target = "600ms"                # an answer should be ready within this
 limit = "3s"                    # and must be within this
 
 [runtime]                       # every key optional
-device = "cpu"                  # cpu | auto
-# lanes = 2                     # as many as there are cores, if left out
+device = "cpu"                  # cpu | cuda | tensorrt | auto: cuda where it works, else cpu
+# devices = [0]                 # GPUs, for cuda and tensorrt
+# lanes = 2                     # as many as there are cores, or 2 a GPU, if left out
 # max_batch = 8                 # measured, if left out
 # memory = "256MiB"             # what a lane may use; bounds the items a run
 "#

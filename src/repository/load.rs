@@ -1,26 +1,24 @@
-//! One version from its folder to its queue: read, optimise, measure, prove, register.
+//! One version from its folder to its queue: read, open, measure, prove, register.
 
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     catalog::ServingModel,
-    error::PackageError,
     files::Limits,
     golden_check::{self, Answers},
+    load_error::LoadError,
     manifest::Manifest,
     model_config::ModelConfig,
     package::SealedPackage,
     prepare::Prepared,
-    profile::{self, MeasureError, Measured, PlanError, Profile, ProfileCache, RunPlan, Sharing},
+    profile::{self, MeasureError, Measured, Profile, ProfileCache, RunPlan, Sharing},
     scan::FoundVersion,
 };
 use crate::{
-    batch::{
-        Batcher, Batching, ExecuteError, ImageInput, ModelHandle, ModelSpec, Placement, Program,
-    },
+    batch::{Batcher, Batching, ImageInput, ModelHandle, ModelSpec, Program},
     imaging,
     metrics::{ModelMetrics, Planned, VersionMetrics},
-    onnx::{Environment, OnnxError, SessionConfig, Signature},
+    onnx::{Environment, SessionConfig, Signature},
     types::{Digest, Evidence, ModelName},
 };
 
@@ -37,63 +35,11 @@ pub struct LoadConfig {
     pub cache: Option<PathBuf>,
     /// The processor, as far as a profile taken on one holds for no other.
     pub cpu: String,
+    /// The names of the GPUs, by their numbers, as far as the driver tells; for the same reason.
+    pub gpus: Vec<String>,
     /// The effective settings as `--print-config` prints them: with model.toml they make the digest
     /// of what was in force.
     pub settings: String,
-}
-
-/// Why a version is not served. The words are for whoever reads `GET /v1/models/{model}`: they name
-/// files of the package, never of the machine.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Its package is missing, damaged or wrong.
-    #[error(transparent)]
-    Package(#[from] PackageError),
-    /// ONNX Runtime will not have it.
-    #[error("ONNX Runtime cannot open model.onnx; the log has its words")]
-    Onnx(#[source] OnnxError),
-    /// ONNX Runtime opened it and cannot run it.
-    #[error("a trial run failed; the log has the cause")]
-    Trial(#[source] ExecuteError),
-    /// The package and the graph contradict each other.
-    #[error("package.toml does not fit model.onnx: {0}")]
-    Mismatch(String),
-    /// It answers its own golden samples wrongly on this machine.
-    #[error("{} of {of} golden samples failed, the first: {first}", .failed)]
-    Golden {
-        /// Failed samples.
-        failed: usize,
-        /// Samples there are.
-        of: usize,
-        /// What is wrong with the first that failed.
-        first: String,
-    },
-    /// `model.toml` asks for what this machine or the model cannot give.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// A bug: the log has the panic.
-    #[error("loading it panicked; the log has more")]
-    Panicked,
-    /// One item alone takes longer than the limit.
-    #[error(
-        "one item takes {} ms, longer than the limit of {} ms; raise [budget] limit in model.toml",
-        took.as_millis(), limit.as_millis()
-    )]
-    TooSlow {
-        /// Decoding apart.
-        took: Duration,
-        /// The model's limit.
-        limit: Duration,
-    },
-}
-
-impl From<MeasureError> for LoadError {
-    fn from(error: MeasureError) -> Self {
-        match error {
-            MeasureError::Open(error) => Self::Onnx(error),
-            MeasureError::Run(error) => Self::Trial(error),
-        }
-    }
 }
 
 /// Where versions are loaded to.
@@ -123,17 +69,16 @@ impl Loader<'_> {
     pub(super) fn load(&self, wanted: Wanted<'_>) -> Result<ServingModel, LoadError> {
         let Wanted { name, found, config, metrics } = wanted;
         let cores = self.cores();
-        // Asked first: it takes no measuring to refuse it.
-        profile::lanes(cores, &config.runtime)?;
-        let prepared = Prepared::new(self.environment, self.config, name, found, cores)?;
+        let asked = (&config.runtime, cores);
+        let prepared = Prepared::new(self.environment, self.config, name, found, asked)?;
         golden_result(&prepared.package, prepared.complaints.clone(), metrics)?;
 
         let key = prepared.profile_key(self.environment, self.config, cores);
         let cache = ProfileCache::new(self.config.cache.clone());
         let cached = cache.read(name, found.version, &key);
         let mut measured = self.measure(&prepared, config, cached.as_ref())?;
-        let mut plan = self.plan(&measured, config)?;
-        let queue = self.register(&prepared, wanted, &measured.profile, &plan);
+        let mut plan = self.plan(&prepared, &measured, config)?;
+        let queue = self.register(&prepared, wanted, &measured.profile, &plan)?;
         let shortest_run = self.prove(&prepared, &queue.lanes, metrics)?;
         if let (Some(cached), Some(run)) = (&cached, shortest_run)
             && !still_true(cached, run)
@@ -144,7 +89,7 @@ impl Loader<'_> {
                 "a cached profile is left aside: golden samples run at another speed; measuring anew"
             );
             measured = self.measure(&prepared, config, None)?;
-            plan = self.plan(&measured, config)?;
+            plan = self.plan(&prepared, &measured, config)?;
         }
         if measured.worth_caching {
             cache.write(name, found.version, &key, &measured.profile);
@@ -184,38 +129,50 @@ impl Loader<'_> {
     }
 
     /// Plans with what was measured; a version that cannot keep its limit is refused.
-    fn plan(&self, measured: &Measured, config: &ModelConfig) -> Result<RunPlan, LoadError> {
+    fn plan(
+        &self,
+        prepared: &Prepared,
+        measured: &Measured,
+        config: &ModelConfig,
+    ) -> Result<RunPlan, LoadError> {
         let single = measured.profile.single().unwrap_or_default();
         let limit = config.budget.limit;
         if single > limit {
             return Err(LoadError::TooSlow { took: single, limit });
         }
-        Ok(profile::plan(self.cores(), &measured.profile, &config.runtime)?)
+        let ground = prepared.ground(self.cores());
+        let compute = prepared.compute.clone();
+        Ok(RunPlan { compute, ..profile::plan(ground, &measured.profile, &config.runtime)? })
     }
 
-    /// Opens the queue of a version. Golden samples are answered one row a run; sharing begins when
-    /// they have passed.
+    /// Opens the queue of a version, and the lanes of its devices. Golden samples are answered one row
+    /// a run; sharing begins when they have passed.
     fn register(
         &self,
         prepared: &Prepared,
         wanted: Wanted<'_>,
         profile: &Profile,
         plan: &RunPlan,
-    ) -> Queue {
+    ) -> Result<Queue, LoadError> {
+        for device in plan.devices.iter().copied() {
+            let each = NonZeroUsize::new(plan.lanes / plan.devices.len());
+            let added = self.batcher.add_device(device, each.unwrap_or(NonZeroUsize::MIN));
+            added.map_err(|error| LoadError::Lanes { device, error })?;
+        }
         let Wanted { name, found, config, metrics } = wanted;
         let Prepared { manifest, graph, .. } = prepared;
         let metrics = Arc::new(metrics.version(found.version, &manifest.labels));
         let lanes = self.batcher.register(ModelSpec {
             label: format!("{name} version {}", found.version),
             image: self.image_input(manifest, graph.signature()),
-            placement: Placement::Cores,
+            placement: graph.placement(),
             program: Arc::clone(graph) as Arc<dyn Program>,
             batching: Batching::single(profile.single().unwrap_or_default()),
             terms: config.terms(),
             max_lanes: Some(plan.lanes),
             metrics: Some(Arc::clone(&metrics)),
         });
-        Queue { lanes, metrics }
+        Ok(Queue { lanes, metrics })
     }
 
     /// Puts the golden samples through the lanes; says how long the shortest run took, where one was
@@ -230,7 +187,11 @@ impl Loader<'_> {
         let asked = golden_check::answers(&package.golden, manifest, lanes, &self.config.images);
         let Answers { complaints, shortest_run } = self.runtime.block_on(asked);
         golden_result(package, complaints, metrics)?;
-        Ok(shortest_run.filter(|_| package.golden.len() > self.batcher.n_cores()))
+        let n_lanes = match prepared.graph.devices().len() {
+            0 => self.batcher.n_cores(),
+            devices => devices * profile::MOST_LANES_OF_DEVICE,
+        };
+        Ok(shortest_run.filter(|_| package.golden.len() > n_lanes))
     }
 
     fn serving(
@@ -250,7 +211,8 @@ impl Loader<'_> {
             );
         }
         let digest = package.digest.to_string();
-        metrics.set_info(found.version, &digest, "cpu", evidence.as_str());
+        let provider = plan.compute.provider.as_str();
+        metrics.set_info(found.version, &digest, provider, evidence.as_str());
         metrics.set_plan(found.version, planned(&plan));
         ServingModel {
             name: name.clone(),
@@ -336,16 +298,15 @@ fn log_plan(wanted: Wanted<'_>, profile: &Profile, plan: &RunPlan, remembered: b
             "max_batch is declared and refuted: every item is run alone"
         );
     }
-    if config.runtime.weight.get() != 1 {
-        tracing::warn!(model = %name, "[runtime] weight has no effect in this version of Linesight");
-    }
     tracing::info!(
         model = %name, %version, max_batch = plan.max_batch, run_times = times.join(", "),
         sharing = refused.unwrap_or("proven"), remembered, "measured"
     );
     tracing::info!(
-        model = %name, %version, lanes = plan.lanes, threads_per_lane = plan.threads_per_lane,
+        model = %name, %version, provider = plan.compute.provider.as_str(), devices = ?plan.devices,
+        nodes = plan.compute.share(), lanes = plan.lanes, threads_per_lane = plan.threads_per_lane,
         max_batch = plan.max_batch, lane_bytes = plan.lane_bytes, wide = plan.wide.as_str(),
+        why_provider = plan.compute.why,
         why_lanes = plan.why_lanes, why_threads = plan.why_threads,
         why_max_batch = plan.why_max_batch, why_wide = plan.wide.why(), "planned"
     );

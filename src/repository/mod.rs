@@ -19,6 +19,7 @@ mod card;
 mod catalog;
 mod check;
 mod complaint;
+mod device;
 mod document;
 mod error;
 mod files;
@@ -27,6 +28,7 @@ mod golden_check;
 mod hugging_face;
 mod init;
 mod load;
+mod load_error;
 mod manifest;
 mod model_config;
 mod package;
@@ -42,18 +44,20 @@ pub use catalog::{
 };
 pub use check::{Checked, check};
 pub use complaint::Complaint;
+pub use device::{Compute, DeviceError};
 pub use error::{PackageError, RepositoryError};
 pub use files::Limits;
 pub use golden::{Expected, ExpectedVerdict, GoldenSample};
 pub use init::{Scaffold, TensorSignature, scaffold, write_new};
-pub use load::{LoadConfig, LoadError};
+pub use load::LoadConfig;
+pub use load_error::LoadError;
 pub use manifest::{Manifest, Outputs, Task, Tolerance};
 pub use model_config::{Device, ModelConfig, Runtime};
 pub use package::{SealedPackage, read_version};
 pub use plan::{Plan, plan};
 pub use profile::{
-    Cell, LatencyModel, PlanError, Profile, RunPlan, Sharing, Sizes, Survey, SurveyError, Surveyor,
-    Timing, Wide, rows_per_second_of_all,
+    Cell, Ground, LatencyModel, PlanError, Profile, RunPlan, Sharing, Sizes, Survey, SurveyError,
+    Surveyor, Timing, Wide, rows_per_second_of_all,
 };
 pub use provision::Provision;
 pub use scan::{Found, FoundModel, FoundVersion, Layout, scan};

@@ -24,15 +24,40 @@ use crate::{
 const KEYS: [&str; 4] = ["serve", "required", "budget", "runtime"];
 /// No lane needs less to run anything.
 const MIN_MEMORY: u64 = 1024 * 1024;
+/// The GPU of a machine that has one.
+const FIRST: [u32; 1] = [0];
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
     /// The processor.
     Cpu,
-    /// The best there is; in this build the processor.
+    /// NVIDIA GPUs by CUDA, and nothing else.
+    Cuda,
+    /// NVIDIA GPUs by TensorRT, and by CUDA what that lacks; nothing else.
+    TensorRt,
+    /// CUDA where it works, else the processor.
     #[default]
     Auto,
+}
+
+impl Device {
+    /// The word in `model.toml`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::Auto => "auto",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Cpu, Self::Cuda, Self::TensorRt, Self::Auto]
+            .into_iter()
+            .find(|it| it.as_str() == word)
+    }
 }
 
 /// `[runtime]`: every key optional.
@@ -40,11 +65,14 @@ pub enum Device {
 pub struct Runtime {
     /// Where.
     pub device: Device,
-    /// Lanes the model may have at a time; `None`: as many as there are core tokens.
+    /// Numbers of the GPUs, should it run on some; not empty, unique.
+    pub devices: Vec<u32>,
+    /// Lanes the model may have at a time, on each GPU if it runs there; `None`: as many as there are core
+    /// tokens, or two on each GPU.
     pub lanes: Option<NonZeroUsize>,
     /// The operator's word that items may share a run of up to so many; `None`: measured.
     pub max_batch: Option<NonZeroUsize>,
-    /// Bytes one lane may use.
+    /// Bytes one lane may use, on a GPU of the memory there.
     pub memory: Option<u64>,
     /// Share of the cores beside other models.
     pub weight: NonZeroU32,
@@ -54,6 +82,7 @@ impl Default for Runtime {
     fn default() -> Self {
         Self {
             device: Device::default(),
+            devices: FIRST.to_vec(),
             lanes: None,
             max_batch: None,
             memory: None,
@@ -101,6 +130,7 @@ struct RawBudget {
 #[serde(deny_unknown_fields)]
 struct RawRuntime {
     device: Option<String>,
+    devices: Option<Vec<u16>>,
     lanes: Option<NonZeroUsize>,
     max_batch: Option<NonZeroUsize>,
     memory: Option<String>,
@@ -258,20 +288,8 @@ fn duration(
 
 fn runtime(document: &mut Document<'_>) -> Option<Runtime> {
     let raw = document.section::<RawRuntime>("runtime").or(RawRuntime::default())?;
-    let device = match raw.device.as_deref() {
-        None | Some("auto") => Some(Device::Auto),
-        Some("cpu") => Some(Device::Cpu),
-        Some("cuda") => {
-            let message = "\"cuda\" is not available in this build; use \"cpu\" or \"auto\"";
-            document.complain(&["runtime", "device"], message);
-            None
-        }
-        Some(other) => {
-            let message = format!("{other:?} is not one of \"cpu\", \"auto\"");
-            document.complain(&["runtime", "device"], message);
-            None
-        }
-    };
+    let device = device(document, raw.device.as_deref());
+    let devices = devices(document, device, raw.devices);
     let memory = match raw.memory.as_deref().map(|it| (it, bytes(it))) {
         None => Some(None),
         Some((_, Some(bytes))) if bytes >= MIN_MEMORY => Some(Some(bytes)),
@@ -283,11 +301,47 @@ fn runtime(document: &mut Document<'_>) -> Option<Runtime> {
     };
     Some(Runtime {
         device: device?,
+        devices: devices?,
         lanes: raw.lanes,
         max_batch: raw.max_batch,
         memory: memory?,
         weight: raw.weight.unwrap_or(NonZeroU32::MIN),
     })
+}
+
+fn device(document: &mut Document<'_>, given: Option<&str>) -> Option<Device> {
+    let Some(given) = given else { return Some(Device::default()) };
+    let device = Device::parse(given);
+    if device.is_none() {
+        let message = format!("{given:?} is not one of \"cpu\", \"cuda\", \"tensorrt\", \"auto\"");
+        document.complain(&["runtime", "device"], message);
+    }
+    device
+}
+
+fn devices(
+    document: &mut Document<'_>,
+    device: Option<Device>,
+    given: Option<Vec<u16>>,
+) -> Option<Vec<u32>> {
+    let Some(given) = given else { return Some(FIRST.to_vec()) };
+    let mut complain = |message: String| {
+        document.complain(&["runtime", "devices"], message);
+        None
+    };
+    if device == Some(Device::Cpu) {
+        return complain("numbers GPUs, and device = \"cpu\" uses none; leave one out".to_owned());
+    }
+    if given.is_empty() {
+        return complain("names no GPU; leave the key out for [0]".to_owned());
+    }
+    let mut rest = given.iter();
+    while let Some(it) = rest.next() {
+        if rest.as_slice().contains(it) {
+            return complain(format!("{it} stands twice"));
+        }
+    }
+    Some(given.into_iter().map(u32::from).collect())
 }
 
 /// "256MiB", "1 GiB", "65536".

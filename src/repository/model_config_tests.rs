@@ -53,8 +53,18 @@ fn every_complaint_has_its_place() {
     check("[budget]\nlimit = \"soon\"", &["2:1: [budget].limit: \"soon\" is no duration"]);
     check("[budget]\nburst = \"-1s\"", &["2:1: [budget].burst: \"-1s\" is no duration"]);
     check("[budget]\nlimit = 3", &["2:9: [budget].limit: invalid type: integer"]);
-    check("[runtime]\ndevice = \"cuda\"", &["2:1: [runtime].device: \"cuda\" is not available"]);
-    check("[runtime]\ndevice = \"tpu\"", &["2:1: [runtime].device: \"tpu\" is not one of"]);
+    check(
+        "[runtime]\ndevice = \"tpu\"",
+        &["2:1: [runtime].device: \"tpu\" is not one of \"cpu\", "],
+    );
+    check("[runtime]\ndevices = []", &["2:1: [runtime].devices: names no GPU; leave the key out"]);
+    check("[runtime]\ndevices = [1, 0, 1]", &["2:1: [runtime].devices: 1 stands twice"]);
+    check("[runtime]\ndevices = [-1]", &["2:12: [runtime].devices: invalid value: integer `-1`"]);
+    check("[runtime]\ndevices = 0", &["2:11: [runtime].devices: invalid type: integer `0`"]);
+    check(
+        "[runtime]\ndevice = \"cpu\"\ndevices = [0]",
+        &["3:1: [runtime].devices: numbers GPUs, and device = \"cpu\" uses none"],
+    );
     check("[runtime]\nlanes = 0", &["2:9: [runtime].lanes: invalid value: integer `0`"]);
     for memory in ["256MB", "1", "-1MiB", "99999999999GiB", ""] {
         let text = format!("[runtime]\nmemory = \"{memory}\"");
@@ -79,6 +89,19 @@ fn a_hostile_file_is_given_up_soon() {
     assert_eq!(parse(&keys).unwrap_err().len(), 50);
     let keys: String = (0..60_000).map(|it| format!("k{it} = 0\n")).collect();
     assert_eq!(parse(&format!("[runtime]\n{keys}")).unwrap_err().len(), 50);
+}
+
+#[test]
+fn a_device_is_named_by_its_word_and_its_numbers() {
+    let runtime = |text: &str| parse(&format!("[runtime]\n{text}")).unwrap().runtime;
+    for device in [Device::Cpu, Device::Cuda, Device::TensorRt, Device::Auto] {
+        let word = device.as_str();
+        assert_eq!(runtime(&format!("device = \"{word}\"")).device, device);
+    }
+    assert_eq!(runtime("").device, Device::Auto);
+    assert_eq!(runtime("device = \"cuda\"").devices, [0]);
+    assert_eq!(runtime("device = \"cuda\"\ndevices = [2, 0]").devices, [2, 0]);
+    assert_eq!(runtime("devices = [1]").devices, [1]);
 }
 
 #[test]

@@ -3,14 +3,18 @@
 use std::{num::NonZeroUsize, sync::Arc, thread};
 
 use super::{
+    device::{Compute, Placed, Source, foreseen},
     golden_check::{self, PixelCheck},
-    load::{LoadConfig, LoadError},
+    load::LoadConfig,
+    load_error::LoadError,
     manifest::{Manifest, Task},
+    model_config::Runtime,
     package::{SealedPackage, read_version},
-    profile::{DISTINCT, Key, Subject, library, made_up_rows, shapes},
+    profile::{DISTINCT, Ground, Key, Subject, lanes, library, made_up_rows, shapes},
     scan::FoundVersion,
 };
 use crate::{
+    batch::Site,
     imaging::{Pixels, Preprocess},
     onnx::{Environment, Graph, Signature, TensorSpec},
     types::{DType, Instant, Labels, ModelName, NamedTensor},
@@ -18,6 +22,8 @@ use crate::{
 
 /// Threads that compare pixels, beyond which more do not shorten a start.
 const MAX_CHECKERS: usize = 8;
+/// An open dimension of made-up rows that is room enough for pooling: the side of a usual picture.
+const LARGER: usize = 224;
 
 /// A version whose bytes are verified, whose graph is optimised and fits what the package says.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ pub(super) struct Prepared {
     pub(super) package: SealedPackage,
     pub(super) manifest: Arc<Manifest>,
     pub(super) graph: Arc<Graph>,
+    pub(super) compute: Compute,
     /// Single rows to measure with: the golden samples' own where there are some.
     pub(super) rows: Vec<Vec<NamedTensor>>,
     /// Golden samples whose pixels are not those of the reference, and how.
@@ -32,8 +39,8 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Reads a version and opens it. The pixels of its golden samples are compared meanwhile, on
-    /// what cores there are beside the one that optimises the graph.
+    /// Reads a version and opens it where `asked` says. The pixels of its golden samples are compared
+    /// meanwhile, on what cores there are beside the one that opens the graph.
     ///
     /// # Errors
     /// Why it must not serve.
@@ -42,8 +49,12 @@ impl Prepared {
         config: &LoadConfig,
         name: &ModelName,
         found: &FoundVersion,
-        cores: NonZeroUsize,
+        (asked, cores): (&Runtime, NonZeroUsize),
     ) -> Result<Self, LoadError> {
+        // Asked first: it takes no opening to refuse it.
+        if let Some(devices) = foreseen(environment, asked) {
+            lanes(Ground { cores, devices }, asked)?;
+        }
         let began = Instant::now();
         let package = read_version(name, found, &config.files)?;
         let read = began.elapsed();
@@ -52,24 +63,35 @@ impl Prepared {
         }
         let manifest = package.manifest.clone().unwrap_or_default();
         let check = PixelCheck::new(&package.golden, &manifest, &config.images);
-        let graph = thread::scope(|scope| {
+        let sessions = config.sessions;
+        let source = Source { environment, model: &package.model, sessions };
+        let placed = thread::scope(|scope| {
             for _ in 1..cores.get().min(MAX_CHECKERS) {
                 let thread = thread::Builder::new().name("golden-check".to_owned());
                 let _does_without_help = thread.spawn_scoped(scope, || check.work());
             }
-            let graph = Graph::optimise(environment, &package.model, config.sessions);
+            let placed = source.open(asked);
             check.work();
-            graph
-        });
-        let graph = Arc::new(graph.map_err(LoadError::Onnx)?);
-        check_fit(&manifest, graph.signature()).map_err(LoadError::Mismatch)?;
+            placed
+        })?;
+        check_fit(&manifest, placed.graph.signature()).map_err(LoadError::Mismatch)?;
         let (pixels, complaints) = check.finish();
-        let rows = rows(&pixels, &manifest, graph.signature());
+        let signature = placed.graph.signature();
+        let rows = rows(&pixels, &manifest, signature);
+        let larger = match placed.graph.site() {
+            Site::Core => None,
+            Site::Device(_) => made_up_rows(signature, LARGER),
+        };
+        let either = [Some(&rows), larger.as_ref()].into_iter().flatten();
+        let either: Vec<_> = either.filter_map(|it| it.first().cloned()).collect();
+        let Placed { graph, compute } = source.prove(placed, asked, &either)?;
         tracing::debug!(
             model = %name, version = %package.version, read_seconds = read.as_secs_f64(),
             prepared_seconds = began.elapsed().as_secs_f64(), "prepared"
         );
-        Ok(Self { package, manifest, graph, rows, complaints })
+        lanes(Ground { cores, devices: graph.devices() }, asked)?;
+        let graph = Arc::new(graph);
+        Ok(Self { package, manifest, graph, compute, rows, complaints })
     }
 }
 
@@ -79,10 +101,15 @@ impl Prepared {
         Subject { graph: &self.graph, manifest: &self.manifest, rows }
     }
 
+    /// Where its runs happen.
+    pub(super) fn ground(&self, cores: NonZeroUsize) -> Ground<'_> {
+        Ground { cores, devices: self.graph.devices() }
+    }
+
     /// Rows to measure with where the others cannot be run: pooling needs room, a picture has a
     /// size.
     pub(super) fn larger_rows(&self) -> Option<Vec<Vec<NamedTensor>>> {
-        made_up_rows(self.graph.signature(), 224)
+        made_up_rows(self.graph.signature(), LARGER)
     }
 
     /// What a profile of it holds for. Waits for the digest of the library, if that is still being
@@ -97,6 +124,10 @@ impl Prepared {
             model: self.package.digest.to_string(),
             rows: shapes(&self.rows),
             cpu: config.cpu.clone(),
+            device: self.graph.devices().first().map(|it| {
+                let gpu = usize::try_from(*it).ok().and_then(|it| config.gpus.get(it));
+                format!("{}, {}", self.graph.provider().as_str(), gpu.map_or("unknown", |it| it))
+            }),
             cores,
             onnxruntime: library(environment.version(), environment.library_digest()),
             spin: config.sessions.spin,

@@ -7,6 +7,7 @@ mod abuse; // what no client would send, byte by byte
 mod api; // requests and their answers: forms of bodies, ids, queries, what is served
 mod batching; // which items share a run, and that each gets its own answer
 mod concurrency; // many clients at once, each with its own answer
+mod devices; // what a model runs on: asked for, tried, and said
 mod docs; // the documents say what the code does: metrics, codes, files, links
 mod http_listener; // the accept loop over real sockets
 mod http_two; // HTTP/2: idle, stalled and draining connections

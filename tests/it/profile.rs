@@ -288,7 +288,7 @@ fn the_plan_is_logged_shown_and_exported() {
     let shown = &server.json("/v1/models/colour")["versions"][0]["plan"];
     let detail = &server.json("/v1/models/colour/versions/1")["plan"];
     assert_eq!(shown, detail);
-    for key in ["lanes", "threads_per_lane", "max_batch", "lane_bytes", "wide"] {
+    for key in ["provider", "lanes", "threads_per_lane", "max_batch", "lane_bytes", "wide"] {
         assert_eq!(line[key], shown[key], "{key}: {line}");
     }
     assert_eq!((&shown["lanes"], &shown["max_batch"]), (&json!(1), &json!(4)));

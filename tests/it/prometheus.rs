@@ -140,7 +140,7 @@ const LABELS: &[(&str, &str)] = &[
     ("model", "bad colour plain wide_mlp"),
     ("outcome", "ok invalid shed expired cancelled failed"),
     ("phase", "first_byte header body idle write"),
-    ("provider", "cpu"),
+    ("provider", "cpu cuda tensorrt"),
     (
         "reason",
         "ok defect low_confidence views image_unreadable image_too_large output_invalid overloaded \

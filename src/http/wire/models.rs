@@ -47,12 +47,18 @@ struct Sealed<'a> {
     digest: Digest,
     evidence: Evidence,
     labels: Vec<&'a str>,
-    plan: PlanBody,
+    plan: PlanBody<'a>,
 }
 
 /// How it is run on this machine.
 #[derive(Debug, Serialize)]
-struct PlanBody {
+struct PlanBody<'a> {
+    /// What computes its runs, as seen in a trial run.
+    provider: &'static str,
+    /// The GPUs it runs on; none where it runs on cores.
+    devices: &'a [u32],
+    /// How much of the graph they run.
+    nodes: Option<Nodes>,
     lanes: usize,
     threads_per_lane: usize,
     max_batch: usize,
@@ -60,6 +66,13 @@ struct PlanBody {
     lane_bytes: Option<u64>,
     /// Whether one item on all cores would be worth it.
     wide: &'static str,
+}
+
+/// Nodes of a graph.
+#[derive(Debug, Serialize)]
+struct Nodes {
+    on_device: usize,
+    all: usize,
 }
 
 /// `GET /v1/models/{model}/versions/{version}`.
@@ -141,9 +154,13 @@ impl<'a> From<&'a ServingModel> for Sealed<'a> {
     }
 }
 
-impl From<&RunPlan> for PlanBody {
-    fn from(plan: &RunPlan) -> Self {
+impl<'a> From<&'a RunPlan> for PlanBody<'a> {
+    fn from(plan: &'a RunPlan) -> Self {
+        let nodes = plan.compute.nodes.as_ref();
         Self {
+            provider: plan.compute.provider.as_str(),
+            devices: &plan.devices,
+            nodes: nodes.map(|it| Nodes { on_device: it.on_device(), all: it.all() }),
             lanes: plan.lanes,
             threads_per_lane: plan.threads_per_lane,
             max_batch: plan.max_batch,

@@ -39,6 +39,9 @@ pub(in crate::repository) struct Key {
     pub(in crate::repository) rows: String,
     /// The processor.
     pub(in crate::repository) cpu: String,
+    /// What runs it that is not the processor: the provider, and the name of the GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::repository) device: Option<String>,
     /// How many cores this process may use.
     pub(in crate::repository) cores: NonZeroUsize,
     /// Version and digest of ONNX Runtime's library.
@@ -56,6 +59,8 @@ struct Record {
     sharing_refused: Option<String>,
     #[serde(default)]
     wide_refused: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    too_large: Option<usize>,
     runs: Vec<Run>,
 }
 
@@ -101,13 +106,16 @@ impl ProfileCache {
         Self { folder }
     }
 
-    /// One file for each version, by its digest too, and for each number of cores: what one runs
-    /// side by side on one machine does not overwrite each other's.
+    /// One file for each version, by its digest too, for each number of cores, and for each provider but
+    /// the processor: what one runs side by side on one machine does not overwrite each other's.
     fn path(&self, name: &ModelName, version: ModelVersion, key: &Key) -> Option<PathBuf> {
         let hex = key.model.trim_start_matches("sha256:");
         let digest = hex.get(..12).unwrap_or(hex);
         let cores = key.cores;
-        Some(self.folder.as_ref()?.join(format!("{name}-{version}-{digest}-{cores}c.json")))
+        let provider = key.device.as_ref().and_then(|it| it.split(',').next());
+        let provider = provider.map_or(String::new(), |it| format!("-{it}"));
+        let file = format!("{name}-{version}-{digest}-{cores}c{provider}.json");
+        Some(self.folder.as_ref()?.join(file))
     }
 
     /// What is remembered of a version under this key; says so where there is something unusable.
@@ -180,11 +188,12 @@ fn write(folder: &Path, path: &Path, record: &Record) -> io::Result<()> {
 
 /// In what a key differs from the one that is wanted.
 fn foreign(found: &Key, wanted: &Key) -> Option<&'static str> {
-    let Key { model, rows, cpu, cores, onnxruntime, spin } = found;
+    let Key { model, rows, cpu, device, cores, onnxruntime, spin } = found;
     [
         (*model == wanted.model, "model"),
         (*rows == wanted.rows, "input shape"),
         (*cpu == wanted.cpu, "processor"),
+        (*device == wanted.device, "device"),
         (*cores == wanted.cores, "number of cores"),
         (*onnxruntime == wanted.onnxruntime, "ONNX Runtime"),
         (*spin == wanted.spin, "setting of runtime.spin"),
@@ -208,6 +217,7 @@ fn record(key: &Key, profile: &Profile) -> Record {
             Sharing::Refused(why) => Some(why.chars().take(MAX_REASON).collect()),
         },
         wide_refused: profile.wide_refused.clone(),
+        too_large: profile.too_large,
         runs: profile.latency.iter().map(run).collect(),
     }
 }
@@ -217,6 +227,7 @@ fn profile(record: Record) -> Result<Profile, String> {
     let mut profile = Profile {
         sharing: record.sharing_refused.map_or(Sharing::Proven, Sharing::Refused),
         wide_refused: record.wide_refused,
+        too_large: record.too_large,
         ..Profile::default()
     };
     for Run { threads, batch, nanos, lane_bytes } in record.runs {

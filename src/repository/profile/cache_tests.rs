@@ -11,6 +11,7 @@ fn key() -> Key {
         model: format!("sha256:{}", "ab".repeat(32)),
         rows: "image f32[1, 3, 8, 8]".to_owned(),
         cpu: "a processor".to_owned(),
+        device: None,
         cores: NonZeroUsize::new(2).unwrap(),
         onnxruntime: "1.31.1 sha256:cd".to_owned(),
         spin: false,
@@ -49,6 +50,21 @@ impl Folder {
         let cache = self.cache();
         cache.path(&"m".parse().unwrap(), "1".parse().unwrap(), &key()).unwrap()
     }
+}
+
+#[test]
+fn what_a_gpu_takes_is_not_taken_for_what_the_processor_does() {
+    let folder = Folder::new();
+    folder.write(&measured());
+    let (name, version) = ("m".parse().unwrap(), "1".parse().unwrap());
+    let cuda = |gpu: &str| Key { device: Some(format!("cuda, {gpu}")), ..key() };
+    let cache = folder.cache();
+    assert_eq!(cache.read(&name, version, &cuda("NVIDIA L4")), None);
+    let profile = Profile { too_large: Some(64), ..measured() };
+    cache.write(&name, version, &cuda("NVIDIA L4"), &profile);
+    assert_eq!(cache.read(&name, version, &cuda("NVIDIA L4")), Some(profile));
+    assert_eq!(cache.read(&name, version, &cuda("NVIDIA H200")), None);
+    assert_eq!(folder.read(), Some(measured()), "that of the processor is still there");
 }
 
 #[test]

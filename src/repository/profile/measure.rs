@@ -4,14 +4,14 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
-    Profile, Sharing,
+    Ground, Profile, Sharing,
     bench::{Bench, Effort, Timing},
     plan::{max_batch, next_size},
-    proof::Proof,
+    proof::{Proof, Unproven},
     rows::row_bytes,
 };
 use crate::{
-    batch::ExecuteError,
+    batch::{ExecuteError, Site},
     onnx::{Graph, OnnxError},
     repository::{manifest::Manifest, model_config::Runtime},
     types::NamedTensor,
@@ -24,6 +24,12 @@ pub(in crate::repository) struct Subject<'a> {
     pub(in crate::repository) manifest: &'a Manifest,
     /// Single rows of every input, real ones where there are any, at least two of them different.
     pub(in crate::repository) rows: &'a [Vec<NamedTensor>],
+}
+
+impl Subject<'_> {
+    pub(super) fn ground(&self, cores: NonZeroUsize) -> Ground<'_> {
+        Ground { cores, devices: self.graph.devices() }
+    }
 }
 
 /// What it is measured for.
@@ -68,22 +74,23 @@ pub(in crate::repository) fn at_load(
     // What refuses a version must be measured today.
     let known = known.filter(|it| it.single().is_some_and(|it| it <= limit));
     let mut profile = known.cloned().unwrap_or_default();
-    let wide_known = knows_wide(&profile, cores);
-    let is_complete = profile.single().is_some() && next_size(&profile, asked).is_none();
-    let shares = max_batch(&profile, asked).is_ok_and(|(size, _)| size > 1);
+    let ground = subject.ground(cores);
+    let wide_known = knows_wide(&profile, ground);
+    let is_complete = profile.single().is_some() && next_size(ground, &profile, asked).is_none();
+    let shares = max_batch(ground, &profile, asked).is_ok_and(|(size, _)| size > 1);
     if is_complete && wide_known && !shares && !must_run {
         return Ok(Measured { profile, worth_caching: false });
     }
 
-    let one = NonZeroUsize::MIN;
-    let mut bench = Bench::new(subject.graph.open_wide(one)?, subject.graph.signature(), 1);
+    let graph = subject.graph;
+    let mut bench = Bench::new(graph.open_at(graph.site())?, graph.signature(), 1);
     let single = single(&mut bench, subject, limit, &mut profile)?;
     if profile.single().is_some_and(|it| it > limit) {
         return Ok(Measured { profile, worth_caching: false });
     }
     let alone = subject.rows.iter().map(|it| bench.run(it)).collect::<Result<Vec<_>, _>>()?;
     let proof = Proof { subject, alone: &alone };
-    let mut timings = climb(&mut bench, proof, asked, &mut profile);
+    let mut timings = climb(&mut bench, proof, (ground, asked), &mut profile);
     timings.extend(single);
     drop(bench);
     let is_quiet = timings.iter().all(|it| it.kept > 0);
@@ -97,8 +104,10 @@ pub(in crate::repository) fn at_load(
 }
 
 /// Whether it is known what one item takes on all cores, as far as it can be.
-fn knows_wide(profile: &Profile, cores: NonZeroUsize) -> bool {
-    cores == NonZeroUsize::MIN
+fn knows_wide(profile: &Profile, ground: Ground<'_>) -> bool {
+    let cores = ground.cores;
+    ground.is_device()
+        || cores == NonZeroUsize::MIN
         || profile.wide_refused.is_some()
         || profile.latency.at(1, cores.get()).is_some()
 }
@@ -131,19 +140,26 @@ fn single(
 
 /// Proves and times larger and larger runs, then proves the size that is used if that was not done
 /// on the way.
+///
+/// On a device a run that fails after smaller ones were proven ends the climb and no more: it is the
+/// memory there that has come to its end, not the soundness of sharing.
 fn climb(
     bench: &mut Bench,
     proof: Proof<'_>,
-    asked: &Runtime,
+    (ground, asked): (Ground<'_>, &Runtime),
     profile: &mut Profile,
 ) -> Vec<Timing> {
     let (mut proven, mut timings) = (Vec::new(), Vec::new());
-    while let Some(size) = next_size(profile, asked) {
+    while let Some(size) = next_size(ground, profile, asked) {
         let timed = proof.of(size, bench).and_then(|inputs| {
-            bench.time(&inputs, Effort::AT_LOAD).map_err(|it| format!("{size} rows: {it}"))
+            bench.time(&inputs, Effort::AT_LOAD).map_err(|it| Unproven::Failed(size, it))
         });
         match timed {
-            Err(why) => profile.sharing = Sharing::Refused(why),
+            Err(Unproven::Failed(_, why)) if ground.is_device() && !proven.is_empty() => {
+                tracing::info!(rows = size, %why, "a run of so many rows failed; no larger one is tried");
+                profile.too_large = Some(size);
+            }
+            Err(why) => profile.sharing = Sharing::Refused(why.to_string()),
             Ok(timing) => {
                 profile.latency.record(size, 1, timing.least);
                 note_memory(bench, proof.subject, size, profile);
@@ -153,20 +169,24 @@ fn climb(
         }
     }
     // What is remembered was proven another day.
-    if let Ok((size, _)) = max_batch(profile, asked)
+    if let Ok((size, _)) = max_batch(ground, profile, asked)
         && size > 1
         && !proven.contains(&size)
         && let Err(why) = proof.of(size, bench)
     {
-        profile.sharing = Sharing::Refused(why);
+        profile.sharing = Sharing::Refused(why.to_string());
     }
     timings
 }
 
 /// What a lane takes that has just run so many rows: the arena of its session, which never shrinks,
-/// and the rows it gathers.
+/// and the rows it gathers, which on a device are not where the arena is.
 pub(super) fn note_memory(bench: &Bench, subject: Subject<'_>, size: usize, profile: &mut Profile) {
     let (Some(arena), Some(row)) = (bench.arena_bytes(), subject.rows.first()) else { return };
+    if let Site::Device(_) = subject.graph.site() {
+        profile.lane_bytes.insert(size, arena);
+        return;
+    }
     let rows = row_bytes(row).saturating_mul(u64::try_from(size).unwrap_or(u64::MAX));
     profile.lane_bytes.insert(size, arena.saturating_add(rows));
 }
@@ -177,7 +197,7 @@ fn wide(proof: Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) {
     let timed = || {
         let session = graph.open_wide(cores).map_err(|it| it.to_string())?;
         let mut bench = Bench::new(session, graph.signature(), cores.get());
-        let row = proof.of(1, &mut bench)?;
+        let row = proof.of(1, &mut bench).map_err(|it| it.to_string())?;
         bench.time(&row, Effort::AT_LOAD).map_err(|it| it.to_string())
     };
     match timed() {

@@ -24,9 +24,9 @@ pub use bench::Timing;
 pub(super) use cache::{Key, ProfileCache, library};
 pub use latency::LatencyModel;
 pub(super) use measure::{MeasureError, Measured, Subject, Terms, at_load};
-pub(super) use plan::lanes;
 pub(super) use plan::plan;
-pub use plan::{PlanError, RunPlan, Wide, rows_per_second_of_all};
+pub use plan::{Ground, PlanError, RunPlan, Wide, rows_per_second_of_all};
+pub(super) use plan::{MOST_LANES_OF_DEVICE, lanes};
 pub(super) use rows::{DISTINCT, made_up_rows, shapes};
 pub use survey::{Cell, Sizes, Survey, SurveyError, Surveyor};
 
@@ -36,12 +36,15 @@ pub struct Profile {
     /// How long runs take.
     pub latency: LatencyModel,
     /// Working memory of a lane after runs of up to so many rows, in bytes: the arena of its session,
-    /// and the rows it gathers. Empty where ONNX Runtime does not count.
+    /// and the rows it gathers; on a device, the arena there. Empty where ONNX Runtime does not count.
     pub lane_bytes: BTreeMap<usize, u64>,
     /// Whether items may share a run, at every size in the table.
     pub sharing: Sharing,
     /// Why outputs on several threads were not those of one; `None`: they were, or nobody looked.
     pub wide_refused: Option<String>,
+    /// On a device: a size that could not be run where smaller ones could, as there is no memory for
+    /// it. None as large is tried.
+    pub too_large: Option<usize>,
 }
 
 /// Whether items may share a run.

@@ -1,4 +1,4 @@
-//! What a version may use: a pure function of the cores granted, the profile and `model.toml`.
+//! What a version may use: a pure function of the ground it runs on, the profile and `model.toml`.
 //!
 //! Every choice comes with the sentence that gives its reason, since an operator who does not know
 //! why will override it.
@@ -6,7 +6,7 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use super::{LatencyModel, Profile, Sharing, latency::rows_per_second};
-use crate::repository::model_config::Runtime;
+use crate::repository::{device::Compute, model_config::Runtime};
 
 /// A size is worth its latency if it reaches this share of the best throughput.
 pub(super) const WORTH: f64 = 0.97;
@@ -16,13 +16,40 @@ const WIDE_WORTH: f64 = 0.8;
 /// threads inside a run do, and a lane that waits for no other keeps its promise.
 const THREADS_PER_LANE: usize = 1;
 /// The sizes that are tried, in this order.
-const SIZES: [usize; 5] = [2, 4, 8, 16, 32];
+const SIZES: [usize; 7] = [2, 4, 8, 16, 32, 64, 128];
+/// The largest of them that is tried on cores.
+const LARGEST_ON_CORES: usize = 32;
+/// Lanes of a device where nobody says otherwise: while one waits for it, the other gathers and copies.
+const LANES_OF_DEVICE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+/// More sessions than that take memory from a device, and give it nothing to do.
+pub(in crate::repository) const MOST_LANES_OF_DEVICE: usize = 8;
+
+/// Where a version's runs happen, as far as planning needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ground<'a> {
+    /// Cores this process may use.
+    pub cores: NonZeroUsize,
+    /// The devices of the version; none where it runs on cores.
+    pub devices: &'a [u32],
+}
+
+impl Ground<'_> {
+    /// Whether a device runs it, not cores.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        !self.devices.is_empty()
+    }
+}
 
 /// How a version is run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunPlan {
-    /// Runs at once.
+    /// What computes it.
+    pub compute: Compute,
+    /// Runs at once, on all devices together.
     pub lanes: usize,
+    /// The devices of its lanes, each with as many; none where they are cores.
+    pub devices: Vec<u32>,
     /// Threads of each.
     pub threads_per_lane: usize,
     /// Rows a run of several items may have.
@@ -49,6 +76,8 @@ pub enum Wide {
     NotWorth(f64),
     /// All cores are one.
     OneCore,
+    /// No core runs it.
+    Device,
     /// On several threads its outputs differ from those it was proven by.
     Differs(String),
     /// Not measured.
@@ -63,6 +92,7 @@ impl Wide {
             Self::Worth(_) => "worth it, not built",
             Self::NotWorth(_) => "not worth it",
             Self::OneCore => "one core",
+            Self::Device => "on a device",
             Self::Differs(_) => "other outputs",
             Self::Unknown => "not measured",
         }
@@ -73,7 +103,7 @@ impl Wide {
     pub fn ratio(&self) -> Option<f64> {
         match self {
             Self::Worth(ratio) | Self::NotWorth(ratio) => Some(*ratio),
-            Self::OneCore | Self::Differs(_) | Self::Unknown => None,
+            Self::OneCore | Self::Device | Self::Differs(_) | Self::Unknown => None,
         }
     }
 
@@ -91,6 +121,7 @@ impl Wide {
             }
             Self::NotWorth(ratio) => share(ratio, "would be worth it"),
             Self::OneCore => "there is only one core".to_owned(),
+            Self::Device => "a device runs it, not cores".to_owned(),
             Self::Differs(why) => format!("on all cores {why}"),
             Self::Unknown => "L(1, all cores) was not measured".to_owned(),
         }
@@ -110,6 +141,15 @@ pub enum PlanError {
         asked: NonZeroUsize,
         /// What there is.
         cores: NonZeroUsize,
+    },
+    /// More lanes than a device has use for.
+    #[error(
+        "[runtime] lanes = {asked} in model.toml is more than a device has use for; allowed are 1 to \
+         {MOST_LANES_OF_DEVICE} on each"
+    )]
+    TooManyLanesOfDevice {
+        /// What the key says.
+        asked: NonZeroUsize,
     },
     /// A lane needs more for one row.
     #[error(
@@ -135,25 +175,27 @@ pub(super) fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// Plans a version.
+/// Plans a version; what computes it is for the caller to say.
 ///
 /// # Errors
 /// When `model.toml` asks for what cannot be had.
 pub(in crate::repository) fn plan(
-    cores: NonZeroUsize,
+    ground: Ground<'_>,
     profile: &Profile,
     asked: &Runtime,
 ) -> Result<RunPlan, PlanError> {
-    let (lanes, why_lanes) = lanes(cores, asked)?;
-    let (max_batch, why_max_batch) = max_batch(profile, asked)?;
+    let (lanes, why_lanes) = lanes(ground, asked)?;
+    let (max_batch, why_max_batch) = max_batch(ground, profile, asked)?;
     Ok(RunPlan {
+        compute: Compute::default(),
         lanes,
+        devices: ground.devices.to_vec(),
         threads_per_lane: THREADS_PER_LANE,
         max_batch,
         lane_bytes: profile.lane_bytes.get(&max_batch).copied(),
-        wide: wide(cores, profile),
+        wide: wide(ground, profile),
         why_lanes,
-        why_threads: why_threads(cores, &profile.latency, max_batch),
+        why_threads: why_threads(ground, &profile.latency, max_batch),
         why_max_batch,
     })
 }
@@ -163,9 +205,21 @@ pub(in crate::repository) fn plan(
 /// # Errors
 /// When `model.toml` asks for more than there are.
 pub(in crate::repository) fn lanes(
-    cores: NonZeroUsize,
+    ground: Ground<'_>,
     asked: &Runtime,
 ) -> Result<(usize, String), PlanError> {
+    let Ground { cores, devices } = ground;
+    if ground.is_device() {
+        let each = asked.lanes.unwrap_or(LANES_OF_DEVICE);
+        if each.get() > MOST_LANES_OF_DEVICE {
+            return Err(PlanError::TooManyLanesOfDevice { asked: each });
+        }
+        let why = match asked.lanes {
+            Some(_) => "[runtime] lanes in model.toml, on each device",
+            None => "two for each device: one gathers and copies while the other computes",
+        };
+        return Ok((each.get() * devices.len(), why.to_owned()));
+    }
     match asked.lanes {
         Some(asked) if asked > cores => Err(PlanError::TooManyLanes { asked, cores }),
         Some(asked) => Ok((asked.get(), "[runtime] lanes in model.toml".to_owned())),
@@ -177,8 +231,15 @@ pub(in crate::repository) fn lanes(
 ///
 /// # Errors
 /// When not even one row fits the memory a lane may use.
-pub(super) fn max_batch(profile: &Profile, asked: &Runtime) -> Result<(usize, String), PlanError> {
-    if let Some(allowed) = asked.memory {
+pub(super) fn max_batch(
+    ground: Ground<'_>,
+    profile: &Profile,
+    asked: &Runtime,
+) -> Result<(usize, String), PlanError> {
+    // On a device the provider itself keeps to it: what does not fit could not be measured.
+    if let Some(allowed) = asked.memory
+        && !ground.is_device()
+    {
         let needed = *profile.lane_bytes.get(&1).ok_or(PlanError::MemoryUnknown)?;
         if needed > allowed {
             return Err(PlanError::Memory { needed, allowed });
@@ -189,9 +250,14 @@ pub(super) fn max_batch(profile: &Profile, asked: &Runtime) -> Result<(usize, St
     }
     let all: Vec<_> = profile.latency.measured(THREADS_PER_LANE).collect();
     let fitting: Vec<_> =
-        all.iter().copied().filter(|(size, _)| fits(profile, asked, *size)).collect();
-    let bounded =
-        if fitting.len() < all.len() { ", as far as [runtime] memory allows" } else { "" };
+        all.iter().copied().filter(|(size, _)| fits(ground, profile, asked, *size)).collect();
+    let bounded = if fitting.len() < all.len() {
+        ", as far as [runtime] memory allows"
+    } else if profile.too_large.is_some() {
+        ", as far as the memory of the device goes"
+    } else {
+        ""
+    };
     if let Some(declared) = asked.max_batch {
         let largest = fitting.iter().rfind(|(size, _)| *size <= declared.get());
         let size = largest.map_or(1, |(size, _)| *size);
@@ -222,8 +288,8 @@ fn smallest_worth_it(run_times: &[(usize, Duration)], bounded: &str) -> (usize, 
 }
 
 /// Whether a lane that runs so many rows keeps within what it may use.
-fn fits(profile: &Profile, asked: &Runtime, size: usize) -> bool {
-    let Some(allowed) = asked.memory else { return true };
+fn fits(ground: Ground<'_>, profile: &Profile, asked: &Runtime, size: usize) -> bool {
+    let Some(allowed) = asked.memory.filter(|_| !ground.is_device()) else { return true };
     profile.lane_bytes.get(&size).is_some_and(|needed| *needed <= allowed)
 }
 
@@ -231,25 +297,29 @@ fn fits(profile: &Profile, asked: &Runtime, size: usize) -> bool {
 ///
 /// Without a declared size that is each in turn until one gains less than 3 %: a convolution network
 /// gains next to nothing on a CPU, and timing it up to 32 would take seconds of the start. With one,
-/// it is that, and where memory is bounded those below it, as the largest that fits is wanted.
-pub(super) fn next_size(profile: &Profile, asked: &Runtime) -> Option<usize> {
+/// it is that, and where memory is bounded those below it, as the largest that fits is wanted. The memory of
+/// a device always is.
+pub(super) fn next_size(ground: Ground<'_>, profile: &Profile, asked: &Runtime) -> Option<usize> {
     if matches!(profile.sharing, Sharing::Refused(_)) {
         return None;
     }
-    let sizes: Vec<usize> = match (asked.max_batch, asked.memory) {
-        (None, _) => SIZES.to_vec(),
-        (Some(declared), None) => vec![declared.get()],
-        (Some(declared), Some(_)) => {
-            let below = SIZES.into_iter().filter(|it| *it < declared.get());
+    let largest = if ground.is_device() { usize::MAX } else { LARGEST_ON_CORES };
+    let is_bounded = asked.memory.is_some() || ground.is_device();
+    let sizes: Vec<usize> = match (asked.max_batch, is_bounded) {
+        (None, _) => SIZES.into_iter().filter(|it| *it <= largest).collect(),
+        (Some(declared), false) => vec![declared.get()],
+        (Some(declared), true) => {
+            let below = SIZES.into_iter().filter(|it| *it < declared.get() && *it <= largest);
             below.chain([declared.get()]).collect()
         }
     };
     let mut best = rows_per_second(1, profile.latency.at(1, THREADS_PER_LANE)?);
-    for size in sizes.into_iter().filter(|it| *it > 1) {
+    let is_possible = |it: &usize| *it > 1 && profile.too_large.is_none_or(|large| *it < large);
+    for size in sizes.into_iter().filter(is_possible) {
         let Some(took) = profile.latency.at(size, THREADS_PER_LANE) else { return Some(size) };
         let now = rows_per_second(size, took);
         let gains = asked.max_batch.is_some() || now > best / WORTH;
-        if !gains || !fits(profile, asked, size) {
+        if !gains || !fits(ground, profile, asked, size) {
             return None;
         }
         best = now;
@@ -257,7 +327,11 @@ pub(super) fn next_size(profile: &Profile, asked: &Runtime) -> Option<usize> {
     None
 }
 
-fn wide(cores: NonZeroUsize, profile: &Profile) -> Wide {
+fn wide(ground: Ground<'_>, profile: &Profile) -> Wide {
+    let cores = ground.cores;
+    if ground.is_device() {
+        return Wide::Device;
+    }
     if cores == NonZeroUsize::MIN {
         return Wide::OneCore;
     }
@@ -286,7 +360,11 @@ pub fn rows_per_second_of_all(
 }
 
 /// One thread a lane is all that is built; where another number would answer more, it is said.
-fn why_threads(cores: NonZeroUsize, latency: &LatencyModel, batch: usize) -> String {
+fn why_threads(ground: Ground<'_>, latency: &LatencyModel, batch: usize) -> String {
+    if ground.is_device() {
+        return "the device computes; a lane's thread waits for it".to_owned();
+    }
+    let cores = ground.cores;
     let rate = |threads: usize| {
         let took = latency.predict(batch, threads)?;
         Some((threads, rows_per_second_of_all(cores, threads, batch, took)))

@@ -28,8 +28,8 @@ fn asked(lanes: usize, max_batch: usize, mebibytes: u64) -> Runtime {
     }
 }
 
-fn cores(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap()
+fn cores(n: usize) -> Ground<'static> {
+    Ground { cores: NonZeroUsize::new(n).unwrap(), devices: &[] }
 }
 
 #[test]
@@ -152,6 +152,51 @@ fn sizes_are_tried_until_the_plan_can_be_made() {
         (known(3), asked(0, 0, 60), Some(8)),
         (Profile { sharing: Sharing::Refused(String::new()), ..known(1) }, asked(0, 8, 0), None),
     ] {
-        assert_eq!(next_size(&profile, &asked), expected, "{profile:?} {asked:?}");
+        assert_eq!(next_size(cores(1), &profile, &asked), expected, "{profile:?} {asked:?}");
     }
+}
+
+/// The ground of so many devices, beside two cores.
+fn devices(all: &[u32]) -> Ground<'_> {
+    Ground { cores: NonZeroUsize::new(2).unwrap(), devices: all }
+}
+
+#[test]
+fn each_device_has_lanes_of_its_own() {
+    let lanes = |all, n| plan(devices(all), &profile(&GAINS, &[]), &asked(n, 0, 0));
+    for (all, n, expected) in [(&[0][..], 0, 2), (&[0, 1], 0, 4), (&[3], 1, 1), (&[0, 1, 2], 8, 24)]
+    {
+        let plan = lanes(all, n).unwrap();
+        assert_eq!((plan.lanes, &plan.devices[..]), (expected, all), "{}", plan.why_lanes);
+        assert_eq!((plan.threads_per_lane, plan.wide.as_str()), (1, "on a device"));
+    }
+    let error = lanes(&[0], 9).unwrap_err().to_string();
+    assert!(error.contains("lanes = 9") && error.contains("allowed are 1 to 8 on each"), "{error}");
+}
+
+#[test]
+fn sizes_climb_further_on_a_device_and_end_where_its_memory_does() {
+    let more: Vec<_> = GAINS.into_iter().chain([(64, 220)]).collect();
+    let too_large = Profile { too_large: Some(128), ..profile(&more, &[]) };
+    for (profile, asked, expected) in [
+        (profile(&GAINS, &[]), asked(0, 0, 0), Some(64)),
+        (profile(&more, &[]), asked(0, 0, 0), Some(128)),
+        (too_large.clone(), asked(0, 0, 0), None),
+        // What is declared may not fit, so those below it are tried first;
+        (profile(&GAINS[..1], &[]), asked(0, 6, 0), Some(2)),
+        (profile(&GAINS[..3], &[]), asked(0, 6, 0), Some(6)),
+        (too_large.clone(), asked(0, 200, 0), None),
+        // and the bound is the provider's to keep, known or not.
+        (profile(&GAINS[..1], &[]), asked(0, 0, 1), Some(2)),
+    ] {
+        assert_eq!(next_size(devices(&[0]), &profile, &asked), expected, "{profile:?} {asked:?}");
+    }
+    assert_eq!(next_size(cores(2), &profile(&GAINS, &[]), &asked(0, 0, 0)), None);
+    let plan = plan(devices(&[0]), &too_large, &asked(0, 0, 1)).unwrap();
+    assert_eq!(plan.max_batch, 64);
+    assert!(
+        plan.why_max_batch.contains("as far as the memory of the device"),
+        "{}",
+        plan.why_max_batch
+    );
 }

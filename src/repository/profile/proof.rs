@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::{bench::Bench, measure::Subject, rows::stack};
 use crate::{
+    batch::ExecuteError,
     onnx::Signature,
     repository::manifest::Manifest,
     types::{NamedTensor, Tensor, TensorData},
@@ -26,22 +27,45 @@ pub(super) struct Proof<'a> {
     pub(super) alone: &'a [Vec<NamedTensor>],
 }
 
+/// Why items may not share a run of a size.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unproven {
+    /// It cannot be run at all: it may be too large for the memory there is.
+    #[error("{0} rows: {1}")]
+    Failed(usize, ExecuteError),
+    /// It can, and they do not get what they get alone; or there is no such run.
+    #[error("{0}")]
+    Unsound(String),
+}
+
+impl From<String> for Unproven {
+    fn from(why: String) -> Self {
+        Self::Unsound(why)
+    }
+}
+
+impl From<&str> for Unproven {
+    fn from(why: &str) -> Self {
+        Self::Unsound(why.to_owned())
+    }
+}
+
 impl Proof<'_> {
     /// Runs `size` rows together and compares each with what it is alone; gives the input, so that
     /// it can be timed. One row has nothing to share with: it need only be itself.
     ///
     /// # Errors
     /// Why items may not share a run of that size.
-    pub(super) fn of(&self, size: usize, bench: &mut Bench) -> Result<Vec<NamedTensor>, String> {
+    pub(super) fn of(&self, size: usize, bench: &mut Bench) -> Result<Vec<NamedTensor>, Unproven> {
         if size == 1 {
             let row = self.subject.rows.first().ok_or("there are no rows to measure with")?;
-            let outputs = bench.run(row).map_err(|it| it.to_string())?;
+            let outputs = bench.run(row).map_err(|it| it.0)?;
             self.same_alone(&outputs)?;
             return Ok(row.clone());
         }
         has_room(self.subject.graph.signature())?;
         let inputs = stack(self.subject.rows, size).ok_or("the rows cannot be stacked")?;
-        let together = bench.run(&inputs).map_err(|it| format!("{size} rows: {it}"))?;
+        let together = bench.run(&inputs).map_err(|it| Unproven::Failed(size, it))?;
         compare(&together, self.alone, size, self.subject.manifest)?;
         Ok(inputs)
     }

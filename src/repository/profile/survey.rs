@@ -3,19 +3,20 @@
 use std::{collections::BTreeSet, num::NonZeroUsize, path::Path};
 
 use super::{
-    MeasureError, PlanError, Profile, ProfileCache, RunPlan, Sharing, Subject, Timing,
+    Ground, MeasureError, PlanError, Profile, ProfileCache, RunPlan, Sharing, Subject, Timing,
     bench::{Bench, Effort},
     measure::note_memory,
     plan::{next_size, plan},
-    proof::{Proof, has_room},
+    proof::{Proof, Unproven, has_room},
 };
 use crate::{
-    batch::ExecuteError,
+    batch::{ExecuteError, Site},
     onnx::Environment,
     repository::{
         complaint::Complaint,
         error::RepositoryError,
-        load::{LoadConfig, LoadError},
+        load::LoadConfig,
+        load_error::LoadError,
         model_config::{ModelConfig, Runtime},
         plan::plan as versions,
         prepare::Prepared,
@@ -26,6 +27,8 @@ use crate::{
 
 /// Rows a run that are measured where nobody says otherwise.
 const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
+/// And on a device these.
+const BATCHES_OF_DEVICE: [usize; 2] = [64, 128];
 /// Rows a run that may be asked for; beyond it there is a slip of the finger, and no memory.
 pub(super) const MAX_BATCH: usize = 1024;
 
@@ -64,6 +67,8 @@ pub struct Survey {
     pub digest: Digest,
     /// The processor.
     pub cpu: String,
+    /// What runs it that is not the processor: the provider, and the name of the GPU.
+    pub gpu: Option<String>,
     /// By threads, then rows.
     pub cells: Vec<Cell>,
     /// What the plan was made from.
@@ -189,10 +194,10 @@ impl Surveyor<'_> {
         }
         let (found, config) = self.find(model)?;
         let asked = &config.runtime;
-        super::lanes(cores, asked)?;
         let name = &model.name;
-        let prepared = Prepared::new(self.environment, self.config, name, &found, cores)?;
-        let grid = Grid::new(sizes, asked, cores);
+        let prepared = Prepared::new(self.environment, self.config, name, &found, (asked, cores))?;
+        let ground = prepared.ground(cores);
+        let grid = Grid::new(sizes, asked, ground);
         let (cells, profile) = match measure(prepared.subject(&prepared.rows), &grid) {
             // Some graphs cannot be run with dimensions of 1.
             Err(SurveyError::Load(LoadError::Trial(error))) => {
@@ -201,8 +206,10 @@ impl Surveyor<'_> {
             }
             measured => measured?,
         };
-        let plan = plan(cores, &profile, asked)?;
-        let whole = [asked, &Runtime::default()].iter().all(|it| next_size(&profile, it).is_none());
+        let compute = prepared.compute.clone();
+        let plan = RunPlan { compute, ..plan(ground, &profile, asked)? };
+        let whole =
+            [asked, &Runtime::default()].iter().all(|it| next_size(ground, &profile, it).is_none());
         let quiet = cells.iter().all(|it| it.timing.kept > 0);
         let cache = ProfileCache::new(self.config.cache.clone());
         let key = prepared.profile_key(self.environment, self.config, cores);
@@ -220,6 +227,7 @@ impl Surveyor<'_> {
             version: found.version,
             digest: prepared.package.digest,
             cpu: self.config.cpu.clone(),
+            gpu: key.device,
             cells,
             profile,
             plan,
@@ -255,12 +263,17 @@ struct Grid {
     /// Whether each must be allowed, because it was named.
     named: bool,
     cores: NonZeroUsize,
+    is_device: bool,
 }
 
 impl Grid {
-    fn new(sizes: &Sizes, asked: &Runtime, cores: NonZeroUsize) -> Self {
+    /// Threads are of cores: on a device there is one, which waits.
+    fn new(sizes: &Sizes, asked: &Runtime, ground: Ground<'_>) -> Self {
+        let (cores, is_device) = (ground.cores, ground.is_device());
         let mut threads: BTreeSet<_> = sizes.threads.iter().flatten().copied().collect();
-        if sizes.threads.is_none() {
+        if is_device {
+            threads.clear();
+        } else if sizes.threads.is_none() {
             let doubled = std::iter::successors(Some(NonZeroUsize::MIN), |it| {
                 it.checked_mul(NonZeroUsize::MIN.saturating_add(1))
             });
@@ -269,11 +282,12 @@ impl Grid {
         threads.insert(NonZeroUsize::MIN);
         let mut batches: BTreeSet<_> = sizes.batches.iter().flatten().copied().collect();
         if sizes.batches.is_none() {
-            batches.extend(BATCHES.into_iter().filter_map(NonZeroUsize::new));
+            let more = BATCHES_OF_DEVICE.into_iter().filter(|_| is_device);
+            batches.extend(BATCHES.into_iter().chain(more).filter_map(NonZeroUsize::new));
         }
         batches.insert(NonZeroUsize::MIN);
         batches.extend(asked.max_batch);
-        Self { threads, batches, named: sizes.batches.is_some(), cores }
+        Self { threads, batches, named: sizes.batches.is_some(), cores, is_device }
     }
 }
 
@@ -289,7 +303,11 @@ fn measure(subject: Subject<'_>, grid: &Grid) -> Result<(Vec<Cell>, Profile), Su
     let (mut cells, mut profile) = (Vec::new(), Profile::default());
     let mut alone = Vec::new();
     for &threads in &grid.threads {
-        let session = subject.graph.open_wide(threads).map_err(LoadError::Onnx)?;
+        let session = match subject.graph.site() {
+            Site::Core => subject.graph.open_wide(threads),
+            device @ Site::Device(_) => subject.graph.open_at(device),
+        };
+        let session = session.map_err(LoadError::Onnx)?;
         let threads = threads.get();
         let mut bench = Bench::new(session, subject.graph.signature(), threads);
         // One thread comes first: what came of each row then is what all others are held to.
@@ -304,13 +322,18 @@ fn measure(subject: Subject<'_>, grid: &Grid) -> Result<(Vec<Cell>, Profile), Su
             let inputs = match proof.of(batch, &mut bench) {
                 Ok(inputs) => inputs,
                 Err(why) if grid.named => {
+                    let why = why.to_string();
                     return Err(SurveyError::Refused { batch, threads, why });
+                }
+                Err(Unproven::Failed(..)) if grid.is_device && batch > 2 => {
+                    profile.too_large = Some(batch);
+                    break;
                 }
                 Err(why) => {
                     if threads == 1 {
-                        profile.sharing = Sharing::Refused(why);
+                        profile.sharing = Sharing::Refused(why.to_string());
                     } else if batch == 1 && threads == grid.cores.get() {
-                        profile.wide_refused = Some(why);
+                        profile.wide_refused = Some(why.to_string());
                     }
                     break;
                 }
