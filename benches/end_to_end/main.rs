@@ -15,6 +15,7 @@ mod floor; // decode and run on every core, and nothing else
 mod lifecycle; // start to ready; resident memory over ten thousand requests
 mod load; // the load generator and its HTTP client
 mod machine; // processor, versions, who used the processor
+mod oha; // the load generator against another
 mod overload; // more than can be answered: what is still in time, how fast the rest is refused
 mod report; // docs/benchmarks.md, benches/runs/*.json
 mod requirements; // what is asked of a run
@@ -48,6 +49,7 @@ struct Plan {
     /// Pictures of four times the pixels.
     large: (usize, Window),
     tensors: (usize, Window),
+    oha: (usize, Window),
     overload: Vec<Offered>,
     retries: Duration,
     crowd: (usize, Window),
@@ -67,6 +69,7 @@ impl Plan {
                 alone: (2, window(200, 1_500)),
                 large: (2, window(300, 1_500)),
                 tensors: (2, window(300, 1_500)),
+                oha: (1, window(200, 1_500)),
                 overload: vec![Offered { times: &[2.0, 10.0], lasting: ms(8_000), turns: 1 }],
                 retries: ms(8_000),
                 crowd: (2, window(200, 1_000)),
@@ -81,6 +84,7 @@ impl Plan {
             alone: (6, window(200, 2_500)),
             large: (6, window(300, 2_500)),
             tensors: (6, window(300, 2_500)),
+            oha: (5, window(300, 2_500)),
             overload: vec![
                 Offered { times: &[0.5, 0.9, 1.1, 1.5, 4.0], lasting: ms(10_000), turns: 1 },
                 Offered { times: &[2.0, 10.0], lasting: ms(20_000), turns: 5 },
@@ -122,6 +126,8 @@ fn measure(plan: &Plan) -> Result<Run> {
     let large = large(&environment, &server, n_cores, plan.large)?;
     say("one request at a time");
     let alone = alone::measure(&subject, &server, &mut floor, plan.alone)?;
+    say("the generator against oha");
+    let oha = oha::measure(&subject, &server, plan.oha)?;
     say("overload");
     let overload = overload::measure(&subject.pictures, &server, &plan.overload)?;
     say("clients that retry at once");
@@ -157,6 +163,7 @@ fn measure(plan: &Plan) -> Result<Run> {
         saturation,
         large,
         alone,
+        oha,
         overload,
         retries,
         tensors,

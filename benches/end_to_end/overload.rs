@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     load::{Connection, Load, Pace, Target, request},
     machine::Cpu,
+    oha::Seen,
     server::Server,
-    stats::{Latency, median, millis, per_second, percentiles, ratio},
+    stats::{Latency, median, millis, per_second, percentiles, quantile, ratio},
     subject::Picture,
     window::{Window, pause},
 };
@@ -173,6 +174,25 @@ fn at(pictures: &Arc<[Picture]>, server: &Server, times: f64, lasting: Duration)
     })
 }
 
+/// Offers so many a second and no more than can be answered; what came of it once settled.
+pub fn offer(
+    pictures: &Arc<[Picture]>,
+    server: &Server,
+    rate: f64,
+    lasting: Duration,
+) -> Result<Seen> {
+    let began = Instant::now() + Duration::from_millis(200);
+    let asked = run(pictures, server, Plan { began, lasting, rate, afterwards: rate })?;
+    let (from, to) = (began + SETTLED, began + lasting);
+    let settled = asked.iter().filter(|it| from <= it.due && it.due < to && it.status == 200);
+    let took: Vec<f64> = settled.map(|it| millis(it.done - it.due)).collect();
+    Ok(Seen {
+        per_second: per_second(took.len(), to - from),
+        p50_ms: quantile(&took, 0.5),
+        p99_ms: quantile(&took, 0.99),
+    })
+}
+
 /// 200s a second with more connections than lanes.
 fn capacity_of(server: &Server, pictures: &Arc<[Picture]>) -> Result<f64> {
     let load =
@@ -187,14 +207,14 @@ fn capacity_of(server: &Server, pictures: &Arc<[Picture]>) -> Result<f64> {
 }
 
 /// What the server looked like meanwhile.
-struct Seen {
+struct Watched {
     /// Used by the server and by the generator, once settled.
     cores: [f64; 2],
     memory: Resident,
     load_ratio: f64,
 }
 
-fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Seen> {
+fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Watched> {
     let mut samples = Vec::new();
     let mut settled = None;
     while Instant::now() < began + lasting {
@@ -216,7 +236,7 @@ fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Seen> {
         last_fifth_mb: fifth(4),
         highest_mb: samples.iter().map(|it| it.1).fold(0.0, f64::max),
     };
-    Ok(Seen { cores, memory, load_ratio: server.metric("linesight_load_ratio")? })
+    Ok(Watched { cores, memory, load_ratio: server.metric("linesight_load_ratio")? })
 }
 
 /// What is sent when.

@@ -17,6 +17,7 @@ use crate::{
     crowd::{Crowd, MODELS},
     lifecycle::{Memory, Starts},
     machine::Machine,
+    oha::{self, Compared},
     overload::{self, AtLoad},
     requirements::requirements,
     retries::{self, Retries},
@@ -44,6 +45,7 @@ pub struct Run {
     pub saturation: Saturation,
     pub large: Saturation,
     pub alone: Alone,
+    pub oha: Option<Compared>,
     pub overload: Vec<AtLoad>,
     pub retries: Retries,
     pub tensors: Tensors,
@@ -127,6 +129,7 @@ fn page_of(run: &Run) -> String {
     out += &saturation(run);
     out += &large(run);
     out += &alone(run);
+    out += &oha::section(run.oha.as_ref());
     out += &overload::section(&run.overload);
     out += &retries::section(&run.retries);
     out += &rest(run);

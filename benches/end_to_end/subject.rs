@@ -20,7 +20,7 @@ pub const MODEL_NAME: &str = "vial-defect";
 const SAMPLES: &str = "training/samples";
 
 /// A picture and what it is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Picture {
     pub jpeg: Vec<u8>,
     pub label: String,
