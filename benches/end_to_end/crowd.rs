@@ -45,10 +45,17 @@ pub fn measure(environment: &Environment, n_lanes: usize, plan: (usize, Window))
     // The same limit for both, so that it is not the trial at load that is compared.
     hot.lanes.set_batching((*alone.lanes.batching()).clone());
     let mut rounds = Vec::new();
-    for _ in 0..n_rounds {
-        let turn = |model| runtime.block_on(drive(model, &row, n_lanes * CALLERS, window));
-        let ((alone, _), (in_crowd, _)) = (turn(&alone)?, turn(&hot)?);
-        rounds.push((alone, in_crowd));
+    for round in 0..n_rounds {
+        let turn =
+            |model| anyhow::Ok(runtime.block_on(drive(model, &row, n_lanes * CALLERS, window))?.0);
+        // Two turns with one and the same model differ by a tenth, so there are many, and each is
+        // first in half of them.
+        rounds.push(if round % 2 == 0 {
+            (turn(&alone)?, turn(&hot)?)
+        } else {
+            let in_crowd = turn(&hot)?;
+            (turn(&alone)?, in_crowd)
+        });
     }
     let over =
         |value: &dyn Fn(&(f64, f64)) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());

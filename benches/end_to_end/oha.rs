@@ -86,7 +86,7 @@ pub fn measure(
 
     let lasting = overload::SETTLED + window.total() * 2;
     let rate = closed.own.per_second * OFFERED;
-    let open = overload::offer(&pictures, server, rate, lasting)?;
+    let open = overload::offer(&pictures, server, (rate, lasting), CONNECTIONS)?;
     let pace = ["-q", &format!("{rate:.0}"), "--latency-correction"];
     let open = Pair { own: open, oha: ask(&pace, lasting)? };
     Ok(Some(Compared { version, connections: CONNECTIONS, closed, offered_per_second: rate, open }))

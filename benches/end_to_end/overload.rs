@@ -139,7 +139,7 @@ fn at(pictures: &Arc<[Picture]>, server: &Server, times: f64, lasting: Duration)
     let plan = Plan { began, lasting, rate: before * times, afterwards: before * AFTERWARDS };
     let (asked, seen) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(server, began, lasting));
-        let asked = run(pictures, server, plan)?;
+        let asked = run(pictures, server, plan, CONNECTIONS)?;
         let seen = watching.join().map_err(|_panic| anyhow!("the watcher panicked"))??;
         anyhow::Ok((asked, seen))
     })?;
@@ -178,11 +178,12 @@ fn at(pictures: &Arc<[Picture]>, server: &Server, times: f64, lasting: Duration)
 pub fn offer(
     pictures: &Arc<[Picture]>,
     server: &Server,
-    rate: f64,
-    lasting: Duration,
+    (rate, lasting): (f64, Duration),
+    connections: usize,
 ) -> Result<Seen> {
     let began = Instant::now() + Duration::from_millis(200);
-    let asked = run(pictures, server, Plan { began, lasting, rate, afterwards: rate })?;
+    let plan = Plan { began, lasting, rate, afterwards: rate };
+    let asked = run(pictures, server, plan, connections)?;
     let (from, to) = (began + SETTLED, began + lasting);
     let settled = asked.iter().filter(|it| from <= it.due && it.due < to && it.status == 200);
     let took: Vec<f64> = settled.map(|it| millis(it.done - it.due)).collect();
@@ -268,7 +269,12 @@ struct Shared {
     stop: AtomicBool,
 }
 
-fn run(pictures: &Arc<[Picture]>, server: &Server, plan: Plan) -> Result<Vec<Asked>> {
+fn run(
+    pictures: &Arc<[Picture]>,
+    server: &Server,
+    plan: Plan,
+    connections: usize,
+) -> Result<Vec<Asked>> {
     let shared = Arc::new(Shared { plan, next: AtomicUsize::new(0), stop: AtomicBool::new(false) });
     let requests: Arc<[Vec<u8>]> = pictures.iter().map(|it| request(&it.jpeg)).collect();
     let address = server.data;
@@ -280,7 +286,7 @@ fn run(pictures: &Arc<[Picture]>, server: &Server, plan: Plan) -> Result<Vec<Ask
             result
         })
     };
-    let threads = (0..CONNECTIONS).map(spawn).collect::<io::Result<Vec<JoinHandle<_>>>>()?;
+    let threads = (0..connections).map(spawn).collect::<io::Result<Vec<JoinHandle<_>>>>()?;
     let mut all = Vec::new();
     for thread in threads {
         all.extend(thread.join().map_err(|_panic| anyhow!("a client panicked"))??);

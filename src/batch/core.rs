@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -37,6 +40,8 @@ pub(super) struct Core {
     /// Core tokens: a lane for each.
     pub(super) n_cores: usize,
     pub(super) metrics: Arc<Metrics>,
+    /// Versions whose queues were closed so far: lanes that see it grow close what they have open.
+    pub(super) n_removed: AtomicU64,
 }
 
 impl Core {
@@ -55,7 +60,13 @@ impl Core {
             timer_wakes: None,
             stopping: false,
         };
-        Self { state: Mutex::new(state), timer: Condvar::new(), n_cores, metrics }
+        Self {
+            state: Mutex::new(state),
+            timer: Condvar::new(),
+            n_cores,
+            metrics,
+            n_removed: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -88,7 +99,11 @@ impl Core {
     /// Drops the queue of a version; whoever still waits in it is told.
     pub(super) fn remove_model(&self, model: ModelKey) {
         let mut state = self.lock();
-        state.models.remove(&model);
+        if let Some(model) = state.models.remove(&model) {
+            model.set_removed();
+            // A lane that sees this sees that, too.
+            self.n_removed.fetch_add(1, Ordering::Release);
+        }
         let waiting = state.scheduler.remove_model(model);
         let _told_by_drop: Vec<Job> =
             waiting.iter().filter_map(|it| state.jobs.remove(it)).collect();

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak, mpsc::Receiver},
+    sync::{Arc, Weak, atomic::Ordering, mpsc::Receiver},
 };
 
 use super::{
@@ -47,12 +47,16 @@ struct Opened {
 /// Body of a lane's thread: works until the channel is closed.
 pub(super) fn run(id: LaneId, core: Arc<Core>, work: &Receiver<Assignment>) {
     let mut lane = Lane { id, core, workspace: Workspace::new(), open: HashMap::new() };
+    let mut seen_removed = 0;
     while let Ok(first) = work.recv() {
         let mut next = Some(first);
         while let Some(assignment) = next {
             next = lane.carry_out(assignment);
         }
-        lane.open.retain(|_, it| it.model.strong_count() > 0);
+        let removed = lane.core.n_removed.load(Ordering::Acquire);
+        if std::mem::replace(&mut seen_removed, removed) != removed {
+            lane.open.retain(|_, it| it.model.upgrade().is_some_and(|it| !it.is_removed()));
+        }
     }
 }
 

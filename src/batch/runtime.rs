@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -119,6 +119,8 @@ pub(super) struct ModelRuntime {
     last_pixels: AtomicU64,
     /// How long runs take, of what was measured alone: a running mean, as the bits of an `f64`.
     run_pace: AtomicU64,
+    /// Its queue is closed.
+    removed: AtomicBool,
     /// Nanoseconds by which all but a few answers are late at most, of when they were predicted.
     miss_nanos: AtomicU64,
 }
@@ -155,8 +157,19 @@ impl ModelRuntime {
             decode_nanos_per_megapixel,
             last_pixels: AtomicU64::new(0),
             run_pace: AtomicU64::new(1.0_f64.to_bits()),
+            removed: AtomicBool::new(false),
             miss_nanos: AtomicU64::new(0),
         }
+    }
+
+    /// Whether its queue has been closed.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Takes note that its queue has been closed.
+    pub(super) fn set_removed(&self) {
+        self.removed.store(true, Ordering::Release);
     }
 
     /// Predicted cost of an item of which nothing is known yet: that of one like the last.

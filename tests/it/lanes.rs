@@ -152,6 +152,57 @@ fn a_version_runs_where_it_was_placed() {
     });
 }
 
+/// Holds what its sessions hold.
+#[derive(Debug)]
+struct Holder(Arc<()>);
+
+impl Program for Holder {
+    fn open(&self, _site: Site) -> Result<Box<dyn Executor>, ExecuteError> {
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+impl Executor for Holder {
+    fn execute(
+        &mut self,
+        _inputs: &[Feed<'_>],
+        outputs: &[Arc<str>],
+    ) -> Result<Vec<NamedTensor>, ExecuteError> {
+        let tensor = Tensor::new(vec![1, 1], vec![0.0]).unwrap();
+        Ok(vec![NamedTensor { name: Arc::clone(&outputs[0]), tensor }])
+    }
+}
+
+#[test]
+fn a_lane_closes_what_was_dropped_and_keeps_the_rest() {
+    runtime().block_on(async {
+        let batcher = Batcher::start(NonZeroUsize::MIN, Metrics::new()).unwrap();
+        let register = |held: &Arc<()>| {
+            batcher.register(ModelSpec {
+                placement: Placement::Cores,
+                label: "holder".to_owned(),
+                program: Arc::new(Holder(Arc::clone(held))),
+                image: None,
+                batching: Batching::single(Duration::from_millis(1)),
+                max_lanes: None,
+                terms: Terms::new(LONG, LONG),
+                metrics: None,
+            })
+        };
+        let (dropped, kept) = (Arc::new(()), Arc::new(()));
+        let (first, second) = (register(&dropped), register(&kept));
+        first.infer(request(0.0, LONG)).await.unwrap();
+        assert_eq!(Arc::strong_count(&dropped), 3, "the program and the lane's session");
+        drop(first);
+        // It is asked once more, as it closes when it next falls idle.
+        second.infer(request(0.0, LONG)).await.unwrap();
+        while Arc::strong_count(&dropped) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Arc::strong_count(&kept), 3);
+    });
+}
+
 fn request(value: f32, patience: Duration) -> Request {
     let tensor = Tensor::new(vec![1, 1], vec![value]).unwrap();
     Request {
