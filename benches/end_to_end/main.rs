@@ -16,6 +16,7 @@ mod lifecycle; // start to ready; resident memory over ten thousand requests
 mod load; // the load generator and its HTTP client
 mod machine; // processor, versions, who used the processor
 mod oha; // the load generator against another
+mod open_loop; // requests sent by the clock
 mod overload; // more than can be answered: what is still in time, how fast the rest is refused
 mod report; // docs/benchmarks.md, benches/runs/*.json
 mod requirements; // what is asked of a run
@@ -129,7 +130,7 @@ fn measure(plan: &Plan) -> Result<Run> {
     say("the generator against oha");
     let oha = oha::measure(&subject, &server, plan.oha)?;
     say("overload");
-    let overload = overload::measure(&subject.pictures, &server, &plan.overload)?;
+    let overload = overload::measure(&subject.pictures, &server, &mut floor, &plan.overload)?;
     say("clients that retry at once");
     let retries = retries::measure(&subject, &server, &mut floor, plan.retries)?;
     drop(server);

@@ -6,55 +6,32 @@
 //! until `Retry-After` has passed. Where all connections are busy or rest, fewer are offered than
 //! were meant, so the rate that was reached is reported.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use linesight::types::Instant;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
-    load::{Connection, Load, Pace, Target, request},
+    floor::Floor,
+    load::{Load, Pace, Target},
     machine::Cpu,
     oha::Seen,
+    open_loop::{Asked, Plan, run},
+    saturation::SINK_ANSWER,
     server::Server,
-    stats::{Latency, median, millis, per_second, percentiles, quantile, ratio},
+    sink::Sink,
+    stats::{Latency, median, millis, per_second, percentiles, quantile},
     subject::Picture,
     window::{Window, pause},
 };
 
 /// Below the 1024 that the server accepts by default.
 const CONNECTIONS: usize = 900;
-pub const STACK: usize = 128 << 10;
-pub const TARGET: Duration = Duration::from_millis(600);
 /// What came in before the credit for bursts was spent has been answered by then.
 pub const SETTLED: Duration = Duration::from_millis(3_600);
 /// Offered after the overload, of the capacity.
 const AFTERWARDS: f64 = 0.5;
-const AFTERWARDS_FOR: Duration = Duration::from_secs(6);
-
-/// One request, and what became of it.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    due: Instant,
-    /// When its last byte was written.
-    written: Instant,
-    done: Instant,
-    status: u16,
-}
-
-impl Asked {
-    fn is_in_time(&self) -> bool {
-        self.status == 200 && self.done - self.due <= TARGET
-    }
-}
 
 /// What one offered load led to.
 #[derive(Debug, Serialize)]
@@ -68,6 +45,7 @@ pub struct AtLoad {
     /// 200s within the target.
     pub goodput_per_second: f64,
     pub of_capacity: f64,
+    pub floors: Floors,
     /// Of every turn, ascending.
     pub all_of_capacity: Vec<f64>,
     /// Of all 200s.
@@ -94,6 +72,38 @@ pub struct Resident {
     pub highest_mb: f64,
 }
 
+/// What is answered in process, right after: alone, and while the same bodies are posted as often to a
+/// handler that drops them.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Floors {
+    pub raw_per_second: f64,
+    pub fair_per_second: f64,
+    pub to_raw: f64,
+    pub to_fair: f64,
+}
+
+impl Floors {
+    fn beside(
+        it: &AtLoad,
+        pictures: &Arc<[Picture]>,
+        sink: SocketAddr,
+        floor: &mut Floor<'_>,
+    ) -> Result<Self> {
+        let window = |seconds| Window {
+            warm_up: Duration::from_secs(1),
+            measured: Duration::from_secs(seconds),
+        };
+        let raw = floor.throughput(window(3))?.per_second;
+        let target = Target { address: sink, judges: false };
+        let pace = Pace::PerSecond(it.offered_per_second);
+        let load = Load::start(target, pictures, CONNECTIONS, pace)?;
+        let fair = floor.throughput(window(4))?.per_second;
+        load.stop()?;
+        let (to_raw, to_fair) = (it.goodput_per_second / raw, it.goodput_per_second / fair);
+        Ok(Self { raw_per_second: raw, fair_per_second: fair, to_raw, to_fair })
+    }
+}
+
 /// What is offered, of the capacity. The requirements speak of some, the others draw a line.
 #[derive(Debug, Clone, Copy)]
 pub struct Offered {
@@ -107,14 +117,18 @@ pub struct Offered {
 pub fn measure(
     pictures: &Arc<[Picture]>,
     server: &Server,
+    floor: &mut Floor<'_>,
     plan: &[Offered],
 ) -> Result<Vec<AtLoad>> {
+    let sink = Sink::start(SINK_ANSWER)?;
     let mut loads = Vec::new();
     for Offered { times, lasting, turns } in plan {
         let mut taken: Vec<Vec<AtLoad>> = times.iter().map(|_| Vec::new()).collect();
         for _ in 0..*turns {
             for (times, taken) in times.iter().zip(&mut taken) {
-                taken.push(at(pictures, server, *times, *lasting)?);
+                let mut it = at(pictures, server, *times, *lasting)?;
+                it.floors = Floors::beside(&it, pictures, sink.address(), floor)?;
+                taken.push(it);
             }
         }
         loads.extend(taken.into_iter().filter_map(middle));
@@ -161,6 +175,7 @@ fn at(pictures: &Arc<[Picture]>, server: &Server, times: f64, lasting: Duration)
         offered_per_second: per_second(settled.len(), time),
         goodput_per_second: goodput,
         of_capacity: goodput / capacity,
+        floors: Floors::default(),
         all_of_capacity: Vec::new(),
         answered: Latency::of(&took(200, &|it| it.due)),
         refused: Latency::of(&took(503, &|it| it.written)),
@@ -240,98 +255,6 @@ fn watch(server: &Server, began: Instant, lasting: Duration) -> Result<Watched> 
     Ok(Watched { cores, memory, load_ratio: server.metric("linesight_load_ratio")? })
 }
 
-/// What is sent when.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    began: Instant,
-    lasting: Duration,
-    /// Requests a second, during the overload and after it.
-    rate: f64,
-    afterwards: f64,
-}
-
-impl Plan {
-    /// When a request is due; None after the last.
-    fn due(&self, number: usize) -> Option<Instant> {
-        let during =
-            self.lasting.mul_f64(ratio(number, 1) / (self.lasting.as_secs_f64() * self.rate));
-        if during < self.lasting {
-            return Some(self.began + during);
-        }
-        let later = (during - self.lasting).mul_f64(self.rate / self.afterwards);
-        (later < AFTERWARDS_FOR).then(|| self.began + self.lasting + later)
-    }
-}
-
-struct Shared {
-    plan: Plan,
-    next: AtomicUsize,
-    stop: AtomicBool,
-}
-
-fn run(
-    pictures: &Arc<[Picture]>,
-    server: &Server,
-    plan: Plan,
-    connections: usize,
-) -> Result<Vec<Asked>> {
-    let shared = Arc::new(Shared { plan, next: AtomicUsize::new(0), stop: AtomicBool::new(false) });
-    let requests: Arc<[Vec<u8>]> = pictures.iter().map(|it| request(&it.jpeg)).collect();
-    let address = server.data;
-    let spawn = |_| {
-        let (shared, requests) = (Arc::clone(&shared), Arc::clone(&requests));
-        std::thread::Builder::new().stack_size(STACK).spawn(move || {
-            let result = ask(&shared, &requests, || Connection::open(address));
-            shared.stop.fetch_or(result.is_err(), Ordering::Relaxed);
-            result
-        })
-    };
-    let threads = (0..connections).map(spawn).collect::<io::Result<Vec<JoinHandle<_>>>>()?;
-    let mut all = Vec::new();
-    for thread in threads {
-        all.extend(thread.join().map_err(|_panic| anyhow!("a client panicked"))??);
-    }
-    Ok(all)
-}
-
-fn ask(
-    shared: &Shared,
-    requests: &[Vec<u8>],
-    open: impl Fn() -> io::Result<Connection>,
-) -> Result<Vec<Asked>> {
-    // Opened when first needed: the server closes one that brings nothing for five seconds.
-    let mut connection = None;
-    let mut asked = Vec::new();
-    while !shared.stop.load(Ordering::Relaxed) {
-        let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        let Some(due) = shared.plan.due(number) else { break };
-        pause(due.saturating_duration_since(Instant::now()));
-        let request = requests.get(number % requests.len()).context("no pictures")?;
-        let connection = match &mut connection {
-            Some(it) => it,
-            none => none.insert(open()?),
-        };
-        connection.send(request)?;
-        let written = Instant::now();
-        let (status, body) = connection.receive()?;
-        let done = Instant::now();
-        asked.push(Asked { due, written, done, status });
-        match status {
-            200 | 504 => {}
-            503 => pause(Duration::from_millis(
-                serde_json::from_slice::<Refusal>(body)?.retry_after_ms,
-            )),
-            other => bail!("the answer is a {other}: {}", String::from_utf8_lossy(body)),
-        }
-    }
-    Ok(asked)
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    retry_after_ms: u64,
-}
-
 /// `0.982 (0.961–0.990)`
 fn of_capacity(it: &AtLoad) -> String {
     match &it.all_of_capacity[..] {
@@ -348,24 +271,27 @@ pub fn section(loads: &[AtLoad]) -> String {
          right after. Counted from {:.1} s after the overload \
          began; where a load was offered several times, the turn that is in the middle by what was in time \
          of the capacity, beside the least and the most of all turns; a refused connection rests until `retry_after_ms`. Load ratio: what \
-         `linesight_load_ratio` said at the end. Memory: resident in the second and in the last fifth.\n\n\
+         `linesight_load_ratio` said at the end. Floors: in process right after, with the same bodies posted \
+         as often to a handler that drops them, and with nothing else. Memory: resident in the second and in the last fifth.\n\n\
          ![answered in time against offered load](img/goodput.svg)\n\n\
-         | offered, of capacity | capacity before, after | offered/s | in time/s | of capacity | p50 ms | p99 ms | refusal p99 ms \
+         | offered, of capacity | capacity before, after | offered/s | in time/s | of capacity | of the floor: fair, raw | p50 ms | p99 ms | refusal p99 ms \
          | expired | recovered after ms | load ratio | cores: server, generator | memory, MB |\n\
-         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
         SETTLED.as_secs_f64(),
     );
     for it in loads {
         let refused = it.refused.p99_ms;
         let refused = if refused.is_nan() { "–".to_owned() } else { format!("{refused:.1}") };
         out += &format!(
-            "| {} | {:.1}, {:.1} | {:.1} | {:.1} | {} | {:.1} | {:.1} | {} | {} | {:.0} | {:.2} | {:.2}, {:.2} | {:.0}, {:.0} |\n",
+            "| {} | {:.1}, {:.1} | {:.1} | {:.1} | {} | {:.3}, {:.3} | {:.1} | {:.1} | {} | {} | {:.0} | {:.2} | {:.2}, {:.2} | {:.0}, {:.0} |\n",
             it.times,
             it.capacity_per_second[0],
             it.capacity_per_second[1],
             it.offered_per_second,
             it.goodput_per_second,
             of_capacity(it),
+            it.floors.to_fair,
+            it.floors.to_raw,
             it.answered.p50_ms,
             it.answered.p99_ms,
             refused,

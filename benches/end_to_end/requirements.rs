@@ -1,7 +1,8 @@
 //! What is asked of a run, and what it found.
 
 use crate::{
-    overload::{AtLoad, TARGET},
+    open_loop::TARGET,
+    overload::AtLoad,
     report::{Run, f3},
     saturation::Saturation,
 };

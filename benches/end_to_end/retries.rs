@@ -20,7 +20,8 @@ use serde::Serialize;
 use crate::{
     floor::Floor,
     load::{Connection, Load, Pace, Target, request},
-    overload::{SETTLED, STACK, TARGET},
+    open_loop::{STACK, TARGET},
+    overload::SETTLED,
     saturation::SINK_ANSWER,
     server::Server,
     sink::Sink,
