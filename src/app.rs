@@ -143,8 +143,8 @@ pub fn edge_runtime(config: &Config) -> io::Result<tokio::runtime::Runtime> {
 }
 
 /// Threads that read and write sockets: one for every two cores. They share the cores with the lanes
-/// and need little; and a second one to wake takes more from the lanes than it gives. On two cores at
-/// twice the load it cost a third more context switches, and 5 % of the answers.
+/// and need little; and a second one to wake takes more from the lanes than it gives: on two cores at
+/// twice the load a third more context switches.
 #[must_use]
 pub fn edge_threads(cores: NonZeroUsize) -> usize {
     (cores.get() / 2).clamp(1, MAX_EDGE_THREADS)

@@ -53,6 +53,7 @@ impl Core {
             models: HashMap::new(),
             lanes: Vec::with_capacity(n_cores),
             abandoned: Vec::new(),
+            cannot_replace: false,
             demand: Demand::new(Instant::now()),
             device_demand: BTreeMap::new(),
             next_item: 0,

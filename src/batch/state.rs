@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) lanes: Vec<LaneSlot>,
     /// Threads of lanes that were given up and have not come back.
     pub(super) abandoned: Vec<JoinHandle<()>>,
+    /// The system gave no thread for a lane, the last time it was asked.
+    pub(super) cannot_replace: bool,
     /// Of the cores.
     pub(super) demand: Demand,
     /// Of each accelerator.

@@ -52,7 +52,7 @@ impl Core {
     ) -> MutexGuard<'a, State> {
         state.abandoned.retain(|it| !it.is_finished());
         for lane in state.scheduler.lost() {
-            if state.abandoned.len() >= MAX_ABANDONED * self.n_cores {
+            if state.abandoned.len() >= MAX_ABANDONED * state.lanes.len() {
                 break;
             }
             let Some(slot) = state.lanes.get(lane.0) else { continue };
@@ -61,11 +61,15 @@ impl Core {
             let fresh = match self.start_lane(id) {
                 Ok(fresh) => fresh,
                 Err(error) => {
-                    tracing::error!(lane = lane.0, %error, "a lane cannot be replaced");
+                    // Tried again at each wake of the timer; said once.
+                    if !std::mem::replace(&mut state.cannot_replace, true) {
+                        tracing::error!(lane = lane.0, %error, "a lane cannot be replaced yet");
+                    }
                     break;
                 }
             };
             tracing::warn!(lane = lane.0, "a lane was replaced");
+            state.cannot_replace = false;
             state.abandon(lane, fresh);
             let actions = state.scheduler.replaced(lane, now);
             let todo = state.carry_out(actions, now);

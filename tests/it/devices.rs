@@ -12,7 +12,7 @@ use crate::support::{
     colours::{GREEN, png},
     engines::ENVIRONMENT,
     models::{Repository, onnx},
-    server::{Server, Settings, linesight},
+    server::{Server, Settings, linesight, until},
 };
 
 const NO_CUDA: &str = "device = \"cuda\" in model.toml: this ONNX Runtime has no CUDA provider; \
@@ -30,8 +30,12 @@ fn a_gpu_that_is_not_there_is_not_replaced_by_the_processor() {
         let server = Settings::new(models.path()).start();
         let line = server.logged_that("not served", |it| it["model"] == "bad");
         assert_eq!(line["error"], json!(why));
-        let version = &server.json("/v1/models/bad")["versions"][0];
-        assert_eq!((&version["state"], &version["reason"]), (&json!("failed"), &json!(why)));
+        // The line in the log comes a moment before the state.
+        let version = until("the version to have failed", || {
+            let version = server.json("/v1/models/bad")["versions"][0].clone();
+            (version["state"] == "failed").then_some(version)
+        });
+        assert_eq!(version["reason"], json!(why));
         let ready = server.wait_for_status("/readyz?verbose=1", 503);
         assert!(ready.text().contains("bad version 1 failed: device = "), "{}", ready.text());
         let answer = server.send(&post("/v1/models/bad/predict", png(GREEN)));
