@@ -60,9 +60,9 @@ impl Batcher {
     ///
     /// # Errors
     /// When the system gives no more threads.
-    pub fn start(n_lanes: NonZeroUsize, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let core = Arc::new(Core::new(n_lanes.get(), metrics));
-        core.add_lanes(Site::Core, n_lanes.get())?;
+    pub fn start(n_cores: NonZeroUsize, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let core = Arc::new(Core::new(n_cores.get(), metrics));
+        core.add_lanes(Site::Core, n_cores.get())?;
         let of_timer = Arc::clone(&core);
         let body = move || of_timer.run_timer();
         let timer = Some(std::thread::Builder::new().name("expiry-timer".to_owned()).spawn(body)?);
@@ -91,7 +91,7 @@ impl Batcher {
         self.core.n_cores
     }
 
-    /// Whether a lane can still work at every place there is.
+    /// Whether a lane can still work at every site there is.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.core.is_alive()

@@ -72,6 +72,20 @@ struct World {
     batcher: Batcher,
 }
 
+/// On cores, for tensors, one row a run, with all the time there is.
+fn spec(program: impl Program + 'static) -> ModelSpec {
+    ModelSpec {
+        label: "test".to_owned(),
+        program: Arc::new(program),
+        image: None,
+        batching: Batching::single(Duration::from_millis(1)),
+        placement: Placement::Cores,
+        max_lanes: None,
+        terms: Terms::new(LONG, LONG),
+        metrics: None,
+    }
+}
+
 fn world(n_lanes: usize, max_batch: usize, gated: bool) -> World {
     world_of(n_lanes, max_batch, gated, Terms::new(LONG, LONG))
 }
@@ -81,16 +95,8 @@ fn world_of(n_lanes: usize, max_batch: usize, gated: bool, terms: Terms) -> Worl
     let gate = gated.then(|| Mutex::new(gate));
     let doubler = Arc::new(Doubler { runs: AtomicUsize::new(0), gate });
     let batcher = Batcher::start(NonZeroUsize::new(n_lanes).unwrap(), Metrics::new()).unwrap();
-    let model = batcher.register(ModelSpec {
-        placement: Placement::Cores,
-        label: "doubler".to_owned(),
-        program: Arc::new(Open(Arc::clone(&doubler))),
-        image: None,
-        batching: Batching { max_batch, run_times: vec![(1, Duration::from_millis(1))] },
-        max_lanes: None,
-        terms,
-        metrics: None,
-    });
+    let batching = Batching { max_batch, run_times: vec![(1, Duration::from_millis(1))] };
+    let model = batcher.register(ModelSpec { batching, terms, ..spec(Open(Arc::clone(&doubler))) });
     World { doubler, leave: gated.then_some(leave), model, batcher }
 }
 
@@ -133,16 +139,7 @@ fn a_version_runs_where_it_was_placed() {
             (Placement::Devices(vec![5]), &[5.0]),
             (Placement::Devices(vec![3, 5]), &[3.0, 5.0]),
         ] {
-            let model = batcher.register(ModelSpec {
-                placement,
-                label: "here".to_owned(),
-                program: Arc::new(Here(None)),
-                image: None,
-                batching: Batching::single(Duration::from_millis(1)),
-                max_lanes: None,
-                terms: Terms::new(LONG, LONG),
-                metrics: None,
-            });
+            let model = batcher.register(ModelSpec { placement, ..spec(Here(None)) });
             let answers = join_all((0..20).map(|_| model.infer(request(0.0, LONG)))).await;
             for answer in answers {
                 let site = value(answer).unwrap();
@@ -177,18 +174,7 @@ impl Executor for Holder {
 fn a_lane_closes_what_was_dropped_and_keeps_the_rest() {
     runtime().block_on(async {
         let batcher = Batcher::start(NonZeroUsize::MIN, Metrics::new()).unwrap();
-        let register = |held: &Arc<()>| {
-            batcher.register(ModelSpec {
-                placement: Placement::Cores,
-                label: "holder".to_owned(),
-                program: Arc::new(Holder(Arc::clone(held))),
-                image: None,
-                batching: Batching::single(Duration::from_millis(1)),
-                max_lanes: None,
-                terms: Terms::new(LONG, LONG),
-                metrics: None,
-            })
-        };
+        let register = |held: &Arc<()>| batcher.register(spec(Holder(Arc::clone(held))));
         let (dropped, kept) = (Arc::new(()), Arc::new(()));
         let (first, second) = (register(&dropped), register(&kept));
         first.infer(request(0.0, LONG)).await.unwrap();
@@ -437,16 +423,8 @@ fn after_a_hang(heeds: bool, limit: Duration) -> (Arc<Hang>, u64) {
     });
     let metrics = Metrics::new();
     let batcher = Batcher::start(NonZeroUsize::MIN, Arc::clone(&metrics)).unwrap();
-    let model = batcher.register(ModelSpec {
-        placement: Placement::Cores,
-        label: "hang".to_owned(),
-        program: Arc::new(OpenHang(Arc::clone(&hang))),
-        image: None,
-        batching: Batching::single(Duration::from_millis(1)),
-        max_lanes: None,
-        terms: Terms::new(limit, limit),
-        metrics: None,
-    });
+    let terms = Terms::new(limit, limit);
+    let model = batcher.register(ModelSpec { terms, ..spec(OpenHang(Arc::clone(&hang))) });
     runtime().block_on(async {
         let first = model.infer(request(1.0, Duration::from_millis(20))).await;
         assert_eq!(value(first), Err(BatchError::Expired));

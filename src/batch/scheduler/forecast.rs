@@ -121,13 +121,10 @@ impl Scheduler {
     /// Whether an item of this model that is here now would be turned to at once.
     pub(super) fn is_free_for(&self, model: ModelKey, decodes: bool) -> bool {
         let is_free = |it: &Queue| {
-            let has_lane = it.running < it.max_lanes && self.lanes.any_idle(&it.placement);
-            if decodes {
-                has_lane && it.len() == 0 && self.lanes.any_idle(&Placement::Cores)
-            } else {
-                // An accelerator does not wait for what cores have still to decode.
-                has_lane && !it.has_ready() && (it.placement != Placement::Cores || it.len() == 0)
-            }
+            it.is_clear(decodes)
+                && it.running < it.max_lanes
+                && self.lanes.any_idle(&it.placement)
+                && (!decodes || self.lanes.any_idle(&Placement::Cores))
         };
         self.models.get(&model).is_some_and(is_free)
     }

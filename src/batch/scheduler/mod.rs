@@ -113,7 +113,7 @@ impl Scheduler {
     /// An item joins its queue. An unknown model's item expires at once.
     pub fn arrive(&mut self, arrival: Arrival, now: Instant) -> Vec<Action> {
         let item = arrival.item;
-        if !self.enqueue(&arrival) {
+        if !enqueue(&mut self.models, &mut self.waiting, &arrival) {
             return vec![Action::Expire { item }];
         }
         self.expiries.insert((arrival.expires, item));
@@ -258,8 +258,7 @@ impl Scheduler {
         let Some(it) = self.items.get_mut(&item) else { return };
         it.stage = Stage::Ready;
         it.arrival.decode = None;
-        let arrival = it.arrival.clone();
-        if !self.enqueue(&arrival) {
+        if !enqueue(&mut self.models, &mut self.waiting, &it.arrival) {
             self.forget(item);
         }
     }
@@ -267,14 +266,6 @@ impl Scheduler {
     /// The queues in which something waits.
     fn waiting_queues(&self) -> impl Iterator<Item = (ModelKey, &Queue)> {
         self.waiting.iter().filter_map(|key| Some((*key, self.models.get(key)?)))
-    }
-
-    /// Whether there is such a model.
-    fn enqueue(&mut self, it: &Arrival) -> bool {
-        let Some(queue) = self.models.get_mut(&it.model) else { return false };
-        queue.join(it.class, Place::of(it), it.cost(), it.decode.is_none());
-        self.waiting.insert(it.model);
-        true
     }
 
     fn unqueue(&mut self, item: ItemKey) {
@@ -293,4 +284,16 @@ impl Scheduler {
             self.expiries.remove(&(it.arrival.expires, item));
         }
     }
+}
+
+/// Whether there is such a model.
+fn enqueue(
+    models: &mut HashMap<ModelKey, Queue>,
+    waiting: &mut BTreeSet<ModelKey>,
+    it: &Arrival,
+) -> bool {
+    let Some(queue) = models.get_mut(&it.model) else { return false };
+    queue.join(it.class, Place::of(it), it.cost(), it.decode.is_none());
+    waiting.insert(it.model);
+    true
 }

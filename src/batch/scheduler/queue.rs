@@ -68,7 +68,8 @@ pub(super) struct Queue {
     pub(super) running: usize,
     normal: Line,
     low: Line,
-    /// Those of both lines that can be run as they are; the server's own behind the clients'.
+    /// For accelerators, which do not decode: those of both lines that can be run as they are, the
+    /// server's own behind the clients'. A core takes whatever comes first.
     ready: BTreeSet<(bool, Place)>,
 }
 
@@ -108,7 +109,7 @@ impl Queue {
     pub(super) fn join(&mut self, class: Class, place: Place, cost: Cost, is_ready: bool) {
         let load = self.placement.load(cost);
         self.line_mut(class).join(place, load);
-        if is_ready {
+        if is_ready && self.placement != Placement::Cores {
             self.ready.insert((class == Class::Low, place));
         }
     }
@@ -135,12 +136,21 @@ impl Queue {
         self.normal.waiting.len() + self.low.waiting.len()
     }
 
-    /// Whether anything waits that can be run as it is.
+    /// Whether an accelerator finds anything to run.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Those that can be run as they are, in order of service.
+    /// Whether nothing waits that would be turned to before an item that comes now.
+    pub(super) fn is_clear(&self, decodes: bool) -> bool {
+        match self.placement {
+            // An accelerator does not wait for what cores have still to decode.
+            Placement::Devices(_) if !decodes => self.ready.is_empty(),
+            Placement::Cores | Placement::Devices(_) => self.len() == 0,
+        }
+    }
+
+    /// What an accelerator may run, in order of service.
     pub(super) fn ready(&self) -> impl Iterator<Item = ItemKey> {
         self.ready.iter().map(|(_, place)| place.item)
     }
