@@ -56,7 +56,7 @@ pub fn watch_signals(shutdown: Shutdown) -> io::Result<impl Future<Output = ()> 
         shutdown.request();
         let name = signals.next().await;
         tracing::error!(signal = name, code = EXIT_FORCED, "second signal; ending at once");
-        end_now();
+        end_process(EXIT_FORCED);
     })
 }
 
@@ -81,12 +81,13 @@ impl Signals {
     }
 }
 
-/// `process::exit` would run C++ destructors under ONNX Runtime's busy threads, and may hang or
-/// crash there.
+/// Ends the process at once. Returning from `main`, or `process::exit`, would run C++ destructors
+/// under the threads that are still inside ONNX Runtime (a model that loads, a run that hangs), which
+/// then fail or crash. Log lines are written when they are said; nothing else waits to be flushed.
 #[expect(unsafe_code, reason = "_exit has no safe wrapper")]
-fn end_now() -> ! {
+pub fn end_process(code: i32) -> ! {
     // SAFETY: `_exit` takes an integer and never returns; no state of ours outlives the process.
-    unsafe { libc::_exit(EXIT_FORCED) }
+    unsafe { libc::_exit(code) }
 }
 
 #[cfg(test)]

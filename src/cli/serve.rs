@@ -8,8 +8,11 @@ use super::{Settings, table};
 use crate::{
     app,
     config::{Config, ConfigSources},
-    telemetry,
+    shutdown, telemetry,
 };
+
+/// The exit code after an orderly end.
+const EXIT_STOPPED: i32 = 0;
 
 /// Serve the models of a repository over HTTP.
 #[derive(Debug, Args)]
@@ -50,6 +53,6 @@ impl Serve {
         }
         telemetry::init(&config.log)?;
         app::serve(&config)?;
-        Ok(ExitCode::SUCCESS)
+        shutdown::end_process(EXIT_STOPPED)
     }
 }

@@ -202,10 +202,17 @@ impl Server {
     }
 
     /// Waits until the process has ended; kills it where that takes too long.
-    pub fn wait(mut self) -> ExitStatus {
-        until(&format!("the process to end; log: {:#?}", self.log_so_far()), || {
+    pub fn wait(self) -> ExitStatus {
+        self.wait_and_log().0
+    }
+
+    /// The same, and everything it has said.
+    pub fn wait_and_log(mut self) -> (ExitStatus, Vec<String>) {
+        let status = until(&format!("the process to end; log: {:#?}", self.log_so_far()), || {
             self.child.try_wait().unwrap()
-        })
+        });
+        self.reader.take().map(JoinHandle::join).transpose().unwrap();
+        (status, self.log_so_far())
     }
 }
 
