@@ -4,7 +4,10 @@
 //! background. Stop: readiness off, a short delay in which requests are still taken, no more
 //! connections, what is in flight, admin, lanes.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     admin,
@@ -152,16 +155,17 @@ pub fn edge_threads(cores: NonZeroUsize) -> usize {
 
 const MAX_EDGE_THREADS: usize = 4;
 
-/// Serves until a signal asks it to stop; everything in flight is answered first.
+/// Serves until a signal asks it to stop; everything in flight is answered first. Then ends the
+/// process, successfully: a model that is still loading is not waited for.
 ///
 /// # Errors
 /// What kept it from starting.
-pub fn serve(config: &Config) -> Result<(), AppError> {
+pub fn serve(config: &Config) -> Result<Infallible, AppError> {
     let runtime = edge_runtime(config)?;
     let result = runtime.block_on(run(config));
-    // A model that is still loading is not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    result
+    result?;
+    shutdown::end_process(shutdown::EXIT_STOPPED)
 }
 
 async fn run(config: &Config) -> Result<(), AppError> {

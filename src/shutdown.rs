@@ -9,6 +9,9 @@ use std::{future::Future, io};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The exit code after an orderly end.
+pub const EXIT_STOPPED: i32 = 0;
+
 /// The exit code after a second signal: what a shell reports for a process ended by SIGINT.
 pub const EXIT_FORCED: i32 = 130;
 

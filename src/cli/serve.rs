@@ -8,11 +8,8 @@ use super::{Settings, table};
 use crate::{
     app,
     config::{Config, ConfigSources},
-    shutdown, telemetry,
+    telemetry,
 };
-
-/// The exit code after an orderly end.
-const EXIT_STOPPED: i32 = 0;
 
 /// Serve the models of a repository over HTTP.
 #[derive(Debug, Args)]
@@ -52,7 +49,6 @@ impl Serve {
             return Ok(ExitCode::SUCCESS);
         }
         telemetry::init(&config.log)?;
-        app::serve(&config)?;
-        shutdown::end_process(EXIT_STOPPED)
+        match app::serve(&config)? {}
     }
 }
