@@ -81,6 +81,7 @@ impl Engines {
             cores, lanes = cores, threads_per_lane = 1, decoding = "on the lanes",
             edge_threads = edge_threads(cores), spin = config.runtime.spin,
             allowed_cpus = host.allowed_cpus, quota_cores = ?host.quota_cores,
+            memory_bytes = host.memory(config.runtime.memory),
             onnxruntime = environment.version(),
             library = %environment.library_path().display(), "plan"
         );
@@ -128,6 +129,8 @@ pub fn load_config(config: &Config) -> LoadConfig {
         cache: config.models.cache.folder().map(Path::to_path_buf),
         cpu: host::cpu(),
         gpus: host::gpus(),
+        memory: Host::detect().memory(config.runtime.memory),
+        memory_taken: host::rss_bytes,
         settings: format!("{}\n", config.to_toml().trim_end()),
     }
 }
@@ -187,11 +190,12 @@ async fn run(config: &Config) -> Result<(), AppError> {
     tracing::info!(data = %listener.address(), admin = %admin.address(), "listening");
 
     let loading = start_loading(&engines, &shutdown);
-    let drain_delay = config.server.drain_delay;
-    let draining = state.clone();
+    let (asked, draining) = (shutdown.clone(), state.clone());
     let until_drained = async {
-        shutdown.requested().await;
+        asked.requested().await;
         draining.start_draining();
+        let at_once = asked.is_at_once();
+        let drain_delay = if at_once { Duration::ZERO } else { config.server.drain_delay };
         tracing::info!(delay_seconds = drain_delay.as_secs_f64(), "stopping: no longer ready");
         tokio::time::sleep(drain_delay).await;
     };
@@ -215,7 +219,7 @@ fn start_loading(
         let result = engines.load(&runtime);
         host::settle_allocator();
         if result.is_err() {
-            shutdown.request();
+            shutdown.request_at_once();
         }
         let digest = engines.environment.library_digest();
         let digest = digest.map_or_else(|| "unknown".to_owned(), |it| it.to_string());

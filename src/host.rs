@@ -39,6 +39,13 @@ impl Host {
         }
     }
 
+    /// How many bytes the process may take: what is configured, else what the control group grants;
+    /// `None` without a limit.
+    #[must_use]
+    pub fn memory(&self, configured: Option<u64>) -> Option<u64> {
+        configured.or(self.memory_limit)
+    }
+
     /// How many threads may compute at once: what is configured, else the affinity mask and the
     /// quota, whichever is less.
     ///

@@ -4,7 +4,14 @@
 //! A second signal ends the process at once with [`EXIT_FORCED`], leaving work unanswered: it is
 //! for the operator who has waited long enough.
 
-use std::{future::Future, io};
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +24,10 @@ pub const EXIT_FORCED: i32 = 130;
 
 /// A cheap clone of "has the end been asked for?".
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown(CancellationToken);
+pub struct Shutdown {
+    asked: CancellationToken,
+    at_once: Arc<AtomicBool>,
+}
 
 impl Shutdown {
     /// A token that only [`Shutdown::request`] cancels.
@@ -28,18 +38,30 @@ impl Shutdown {
 
     /// Asks for the end. Asking again changes nothing.
     pub fn request(&self) {
-        self.0.cancel();
+        self.asked.cancel();
+    }
+
+    /// Asks for the end where no load balancer has to look away first.
+    pub fn request_at_once(&self) {
+        self.at_once.store(true, Ordering::Release);
+        self.request();
     }
 
     /// Whether the end has been asked for.
     #[must_use]
     pub fn is_requested(&self) -> bool {
-        self.0.is_cancelled()
+        self.asked.is_cancelled()
+    }
+
+    /// Whether no load balancer has to look away first.
+    #[must_use]
+    pub fn is_at_once(&self) -> bool {
+        self.at_once.load(Ordering::Acquire)
     }
 
     /// Waits until the end is asked for; immediate if it has been. Cancel-safe.
     pub async fn requested(&self) {
-        self.0.cancelled().await;
+        self.asked.cancelled().await;
     }
 }
 
@@ -56,12 +78,19 @@ pub fn watch_signals(shutdown: Shutdown) -> io::Result<impl Future<Output = ()> 
     Ok(async move {
         let name = signals.next().await;
         tracing::info!(signal = name, "shutting down; a second signal ends the process at once");
-        shutdown.request();
+        // Somebody at a terminal.
+        if name == SIGINT {
+            shutdown.request_at_once();
+        } else {
+            shutdown.request();
+        }
         let name = signals.next().await;
         tracing::error!(signal = name, code = EXIT_FORCED, "second signal; ending at once");
         end_process(EXIT_FORCED);
     })
 }
+
+const SIGINT: &str = "SIGINT";
 
 struct Signals {
     terminate: Signal,
@@ -79,7 +108,7 @@ impl Signals {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.interrupt.recv() => SIGINT,
         }
     }
 }

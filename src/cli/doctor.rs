@@ -1,7 +1,13 @@
 //! `linesight doctor`
 
-use std::process::ExitCode;
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    process::ExitCode,
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -20,11 +26,17 @@ pub(super) struct Doctor {
     /// As JSON, for a record
     #[arg(long)]
     json: bool,
+    /// Only ask the server that runs with these settings whether it is ready, as a probe does
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
 }
 
 impl Doctor {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.settings.load_quietly()?;
+        if self.ready {
+            return ready(config.server.admin);
+        }
         crate::telemetry::init(&config.log)?;
         let runtime = app::edge_runtime(&config)?;
         let engines = Engines::start(&config, None)?;
@@ -44,6 +56,43 @@ impl Doctor {
         Ok(if readiness.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
+
+/// Prints what `/readyz` says. For a container's health check: nothing is loaded.
+fn ready(admin: SocketAddr) -> anyhow::Result<ExitCode> {
+    let (status, said) = probe(reachable(admin)).with_context(|| {
+        format!(
+            "no answer from the admin listener at {admin}; is a server running with these settings?"
+        )
+    })?;
+    table::print(said.trim_end());
+    Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A listener on every address is asked on this machine's own.
+fn reachable(mut admin: SocketAddr) -> SocketAddr {
+    match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => admin.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => admin.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    admin
+}
+
+/// Status and body of `/readyz`.
+fn probe(admin: SocketAddr) -> anyhow::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&admin, PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(PROBE_BYTES).read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("it does not speak HTTP")?;
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+    Ok((status.context("it does not speak HTTP")?, body.to_owned()))
+}
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A list of reasons is shorter, however many models there are.
+const PROBE_BYTES: u64 = 1 << 20;
 
 fn report(
     config: &crate::config::Config,

@@ -127,6 +127,8 @@ pub struct RuntimeConfig {
     pub library: LibraryChoice,
     /// Threads that compute at once; `None`: what the host grants.
     pub cores: Option<NonZeroUsize>,
+    /// Bytes the process may take; `None`: what the host grants.
+    pub memory: Option<u64>,
     /// Whether ONNX Runtime's threads spin while they wait (`session.intra_op.allow_spinning`).
     pub spin: bool,
 }

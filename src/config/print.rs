@@ -65,6 +65,7 @@ fn value(config: &Config, name: &str) -> String {
             LibraryChoice::Named { path, by: _ } => quoted(&path.to_string_lossy()),
         },
         "runtime.cores" => runtime.cores.map_or_else(|| quoted("auto"), |cores| cores.to_string()),
+        "runtime.memory" => runtime.memory.map_or_else(|| quoted("auto"), size),
         "runtime.spin" => runtime.spin.to_string(),
         "log.level" => quoted(log.level.as_str()),
         "log.format" => quoted(log.format.as_str()),

@@ -29,6 +29,7 @@ pub(super) fn validate(raw: RawConfig) -> Result<Config, ConfigErrors> {
         runtime: RuntimeConfig {
             library: read.library(),
             cores: read.get("runtime.cores", cores),
+            memory: read.get("runtime.memory", memory),
             spin: read.get("runtime.spin", units::switch),
         },
         log: TelemetryConfig {
@@ -198,6 +199,14 @@ fn count(text: &str) -> Result<NonZeroUsize, String> {
 fn count_or_zero(text: &str) -> Result<Option<NonZeroUsize>, String> {
     let number = usize::try_from(units::number(text)?);
     number.map(NonZeroUsize::new).or(Err(format!("{text} is too large")))
+}
+
+fn memory(text: &str) -> Result<Option<u64>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let bytes = positive_size(text).map(Some);
+    bytes.map_err(|problem| format!("{problem}; nor is it \"auto\""))
 }
 
 fn cores(text: &str) -> Result<Option<NonZeroUsize>, String> {

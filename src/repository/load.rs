@@ -8,6 +8,7 @@ use super::{
     golden_check::{self, Answers},
     load_error::LoadError,
     manifest::Manifest,
+    memory::{Memory, model_bytes},
     model_config::ModelConfig,
     package::SealedPackage,
     prepare::Prepared,
@@ -37,6 +38,10 @@ pub struct LoadConfig {
     pub cpu: String,
     /// The names of the GPUs, by their numbers, as far as the driver tells; for the same reason.
     pub gpus: Vec<String>,
+    /// Bytes the process may take; `None`: no limit.
+    pub memory: Option<u64>,
+    /// Bytes it has taken, as far as the system tells.
+    pub memory_taken: fn() -> Option<u64>,
     /// The effective settings as `--print-config` prints them: with model.toml they make the digest
     /// of what was in force.
     pub settings: String,
@@ -69,6 +74,8 @@ impl Loader<'_> {
     pub(super) fn load(&self, wanted: Wanted<'_>) -> Result<ServingModel, LoadError> {
         let Wanted { name, found, config, metrics } = wanted;
         let cores = self.cores();
+        let (memory, model_bytes) = (Memory::now(self.config), model_bytes(found));
+        memory.map_or(Ok(()), |it| it.can_open(model_bytes))?;
         let asked = (&config.runtime, cores);
         let prepared = Prepared::new(self.environment, self.config, name, found, asked)?;
         golden_result(&prepared.package, prepared.complaints.clone(), metrics)?;
@@ -78,6 +85,7 @@ impl Loader<'_> {
         let cached = cache.read(name, found.version, &key);
         let mut measured = self.measure(&prepared, config, cached.as_ref())?;
         let mut plan = self.plan(&prepared, &measured, config)?;
+        memory.map_or(Ok(()), |it| it.can_serve(model_bytes, plan.process_bytes()))?;
         let queue = self.register(&prepared, wanted, &measured.profile, &plan)?;
         let shortest_run = self.prove(&prepared, &queue.lanes, metrics)?;
         if let (Some(cached), Some(run)) = (&cached, shortest_run)

@@ -50,6 +50,21 @@ pub enum LoadError {
         #[source]
         error: io::Error,
     },
+    /// It surely does not fit into what the process may take.
+    #[error(
+        "{what}, at least {} MiB, and {} MiB are left of the {} MiB that the process may take; raise \
+         the container's memory limit", .needed.div_ceil(1 << 20), .left >> 20, .limit >> 20
+    )]
+    Memory {
+        /// What the bytes are needed for.
+        what: &'static str,
+        /// Bytes it takes at least.
+        needed: u64,
+        /// Bytes that were left when it was read.
+        left: u64,
+        /// Bytes that the process may take.
+        limit: u64,
+    },
     /// A bug: the log has the panic.
     #[error("loading it panicked; the log has more")]
     Panicked,

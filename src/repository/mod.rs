@@ -30,6 +30,7 @@ mod init;
 mod load;
 mod load_error;
 mod manifest;
+mod memory;
 mod model_config;
 mod package;
 mod plan;

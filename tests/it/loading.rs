@@ -159,6 +159,26 @@ const FAILING: &[Failing] = &[
 ];
 
 #[test]
+fn a_version_that_cannot_fit_into_memory_is_refused_and_the_process_lives() {
+    let models = Repository::empty();
+    models.proven("colour", "");
+    let server =
+        Settings::new(models.path()).set("LINESIGHT_RUNTIME__MEMORY", "1MiB").cores("1").start();
+    let said = server.logged("not served");
+    let why = "opening model.onnx takes twice its size, at least 1 MiB, and 0 MiB are left of the 1 MiB \
+               that the process may take; raise the container's memory limit";
+    assert_eq!(said["error"], why);
+    until("the reason on the page of readiness", || {
+        let ready = get("/readyz").send(server.admin);
+        assert_eq!(ready.status, 503, "{}", ready.text());
+        ready.text().contains(why).then_some(())
+    });
+    assert_eq!(get("/livez").send(server.admin).status, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_version_that_must_not_serve_does_not_and_three_places_say_why() {
     for Failing { what, make, why, golden_failures } in FAILING {
         let models = Repository::empty();

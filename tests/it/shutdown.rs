@@ -144,10 +144,20 @@ fn a_second_signal_does_not_ask() {
     let models = Repository::empty();
     models.proven("colour", "");
     let server = Settings::new(models.path()).set("LINESIGHT_SERVER__DRAIN_DELAY", "60s").ready();
-    server.signal("INT");
-    server.logged("stopping: no longer ready");
     server.signal("TERM");
+    server.logged("stopping: no longer ready");
+    server.signal("INT");
     assert_eq!(server.wait().code(), Some(130));
+}
+
+#[test]
+fn whoever_presses_ctrl_c_does_not_wait_for_load_balancers() {
+    let models = Repository::empty();
+    models.proven("colour", "");
+    // Longer than the test would wait for the end.
+    let server = Settings::new(models.path()).set("LINESIGHT_SERVER__DRAIN_DELAY", "10min").ready();
+    server.signal("INT");
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The commands: what they print, where, and how they exit.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::support::{
     client::{get, post},
     colours::{GREEN, GREY, NO_IMAGE, RED, png, scores, three},
     models::{Repository, colour_manifest, onnx},
-    server::{Ran, Server, linesight, run},
+    server::{Ran, Server, Settings, linesight, run, until},
 };
 
 /// Runs a command on a repository.
@@ -195,6 +195,38 @@ fn doctor_says_what_there_is_and_whether_it_is_well() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["models"][0]["state"], "failed");
     assert!(report["models"][0]["reason"].as_str().unwrap().contains("golden.json"), "{report}");
+}
+
+#[test]
+fn doctor_asks_a_running_server_whether_it_is_ready() {
+    let ask = |admin: SocketAddr| {
+        let admin = admin.to_string();
+        run(linesight().args(["doctor", "--ready"]).env("LINESIGHT_SERVER__ADMIN", admin))
+    };
+    let models = Repository::empty();
+    models.proven("colour", "");
+    let server = Server::ready(models.path());
+    let ran = ask(server.admin);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    // A listener on every address is asked on this machine.
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], server.admin.port()));
+    assert_eq!(ask(everywhere).code, Some(0));
+
+    let admin = server.admin;
+    drop(server);
+    let ran = ask(admin);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(
+        ran.stderr.contains(&format!("no answer from the admin listener at {admin}")),
+        "{ran:?}"
+    );
+
+    let empty = Settings::new(Repository::empty().path()).start();
+    empty.wait_for_status("/readyz", 503);
+    let ran = until("the reason why nothing serves", || {
+        Some(ask(empty.admin)).filter(|it| it.stdout.contains("no model serves"))
+    });
+    assert_eq!(ran.code, Some(1), "{ran:?}");
 }
 
 /// Makes the seal untrue.

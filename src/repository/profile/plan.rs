@@ -66,6 +66,16 @@ pub struct RunPlan {
     pub why_max_batch: String,
 }
 
+impl RunPlan {
+    /// Working memory that its lanes take of the process, as far as it is known: on devices, theirs.
+    #[must_use]
+    pub fn process_bytes(&self) -> u64 {
+        let lanes = if self.devices.is_empty() { self.lanes } else { 0 };
+        let lanes = u64::try_from(lanes).unwrap_or(u64::MAX);
+        self.lane_bytes.unwrap_or_default().saturating_mul(lanes)
+    }
+}
+
 /// Whether running one item on all cores would gain anything. No lane does so in this version:
 /// the profile says whether building one would be worth it.
 #[derive(Debug, Clone, PartialEq)]
