@@ -13,7 +13,10 @@ use std::{
 
 use linesight::imaging::{Limits, Pixels, Preprocess, PreprocessSpec, Workspace};
 
-use crate::parity::{IMAGES, in_channels_of, python};
+use crate::{
+    parity::{IMAGES, in_channels_of},
+    support::python::python,
+};
 
 /// Images made from the twenty seeds; fixed, so that every run is the same.
 const MUTANTS: u64 = 10_000;

@@ -6,7 +6,6 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::LazyLock,
 };
 
@@ -14,6 +13,8 @@ use linesight::imaging::{
     Filter, ImageError, Limits, Pixels, Preprocess, PreprocessSpec, Workspace, inspect,
 };
 use serde::Deserialize;
+
+use crate::support::python::python;
 
 /// What the golden samples of a package allow; see design, section 6.
 const MAX_DIFFERENCE: u8 = 1;
@@ -29,22 +30,6 @@ pub(crate) static IMAGES: LazyLock<PathBuf> = LazyLock::new(|| {
     assert!(done.status.success(), "make.py: {}", String::from_utf8_lossy(&done.stderr));
     folder
 });
-
-/// The Python that has Pillow, in the repository root.
-pub(crate) fn python() -> Command {
-    let named = env::var_os("LINESIGHT_TEST_PYTHON");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(named.unwrap_or_else(|| ".venv/bin/python".into()));
-    assert!(
-        python.exists(),
-        "no Python with Pillow at {}: run `python3 -m venv .venv && .venv/bin/pip install -r \
-         tests/requirements.txt`, or name one by LINESIGHT_TEST_PYTHON",
-        python.display()
-    );
-    let mut command = Command::new(python);
-    command.current_dir(root).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
-}
 
 #[derive(Deserialize)]
 struct Case {

@@ -4,4 +4,5 @@ pub mod client;
 pub mod colours;
 pub mod engines;
 pub mod models;
+pub mod python;
 pub mod server;

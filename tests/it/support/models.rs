@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::parity::python;
+use super::python::python;
 
 /// The folder of ONNX files, made once a process.
 static MODELS: LazyLock<PathBuf> = LazyLock::new(|| {
