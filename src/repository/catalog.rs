@@ -199,6 +199,12 @@ pub struct Readiness {
 }
 
 impl Snapshot {
+    /// Whether any version of any model serves.
+    pub(super) fn serves(&self) -> bool {
+        let mut versions = self.models.values().flat_map(|it| it.versions.values());
+        versions.any(|it| matches!(it, VersionState::Serving(_)))
+    }
+
     /// What `/readyz` says.
     #[must_use]
     pub fn readiness(&self) -> Readiness {

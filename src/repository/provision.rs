@@ -89,7 +89,20 @@ impl Provision {
                 }
             }
         }
+        self.say_if_nothing_serves(&snapshot);
         Ok(())
+    }
+
+    /// One line for whoever wonders why a server that runs is never ready.
+    fn say_if_nothing_serves(&self, snapshot: &Snapshot) {
+        if snapshot.serves() {
+            return;
+        }
+        let reason = match (snapshot.models.is_empty(), snapshot.complaints.is_empty()) {
+            (true, true) => "the model repository is empty: expected NAME/VERSION/model.onnx in it",
+            (true, false) | (false, _) => "the lines before this one say why",
+        };
+        tracing::error!(repository = %self.root.display(), reason, "no model serves");
     }
 
     /// What is to become of each model, before anything is loaded.

@@ -11,7 +11,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -205,7 +205,13 @@ impl Found {
                 Some(FoundVersion { version, layout, place })
             }
             Ok(_) => {
-                self.complain(&place, "holds no model.onnx");
+                // A folder that may not be looked into is not an empty one.
+                match fs::symlink_metadata(dir.join("model.onnx")) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        self.complain(&place, format!("cannot be read: {error}"));
+                    }
+                    Ok(_) | Err(_) => self.complain(&place, "holds no model.onnx"),
+                }
                 None
             }
             Err(_not_a_version) if entry == "onnx" => None,
@@ -234,7 +240,7 @@ fn exists(path: &Path) -> bool {
 
 /// The names in a folder, sorted, without hidden ones. A name that is not UTF-8 comes with
 /// replacement characters: it is then no valid name, and complained of.
-fn list(dir: &Path) -> std::io::Result<Vec<String>> {
+fn list(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();

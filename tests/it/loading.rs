@@ -333,6 +333,9 @@ fn nothing_that_serves_is_not_ready() {
     let ready = server.wait_for_status("/readyz", 503);
     assert!(ready.text().contains("no model serves"), "{}", ready.text());
     assert_eq!(get("/livez").send(server.admin).status, 200);
+    let said = server.logged("no model serves");
+    let why = "the model repository is empty: expected NAME/VERSION/model.onnx in it";
+    assert_eq!((&said["level"], &said["reason"]), (&"ERROR".into(), &why.into()));
 }
 
 #[test]
