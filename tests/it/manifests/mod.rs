@@ -4,7 +4,7 @@
 mod served;
 mod wiring;
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
 
@@ -75,6 +75,42 @@ fn every_kubectl_there_is_renders_the_same() {
             let first = first.get_or_insert_with(|| texts.clone());
             assert_eq!(*first, texts, "{name} by {}", kubectl.display());
         }
+    }
+}
+
+/// The kustomization that docs/operations.md shows, with the settings of one's own, and another overlay's files.
+#[test]
+fn a_kustomization_of_ones_own_does_what_the_manual_says() {
+    let manual = fs::read_to_string("docs/operations.md").unwrap();
+    let section = manual.split("## Kubernetes").nth(1).unwrap();
+    let blocks = section.split("```yaml\n").skip(1).map(|it| it.split("```").next().unwrap());
+    let mut own: String = blocks.take(2).collect();
+    assert!(own.contains("bases: [linesight/") && own.contains("behavior: replace"), "{own}");
+    own += "resources: [horizontalpodautoscaler.yaml]\npatchesStrategicMerge: [replicas.yaml]\n";
+    let folder = Repository::empty();
+    folder.file("kustomization.yaml", own).file("linesight.toml", "# mine\n");
+    for copied in ["horizontalpodautoscaler.yaml", "replicas.yaml"] {
+        let from = deploy().join("kubernetes/overlays/hpa").join(copied);
+        folder.file(copied, fs::read(from).unwrap());
+    }
+    symlink(env!("CARGO_MANIFEST_DIR"), folder.path().join("linesight")).unwrap();
+    for kubectl in kubectls() {
+        folder.file("out.yaml", render(&kubectl, folder.path().to_str().unwrap()));
+        let (documents, complaints) = check(&[folder.path().join("out.yaml")]);
+        assert!(complaints.is_empty(), "{complaints:#?}");
+        let documents = &documents[0];
+        for document in documents {
+            assert_eq!(document["metadata"]["namespace"], "linesight", "{document}");
+        }
+        let deployment = &of_kind(documents, "Deployment")["spec"];
+        let container = &deployment["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], "registry.example/linesight:0.1.0");
+        assert!(deployment["replicas"].is_null(), "the autoscaler's to say");
+        let map = of_kind(documents, "ConfigMap");
+        assert_eq!(map["data"]["linesight.toml"], "# mine\n");
+        let volumes = deployment["template"]["spec"]["volumes"].to_string();
+        assert!(volumes.contains(map["metadata"]["name"].as_str().unwrap()), "{volumes}");
+        of_kind(documents, "HorizontalPodAutoscaler");
     }
 }
 
