@@ -33,8 +33,8 @@ build: setup ## Build the release binary
 serve: runtime build ## Build everything and serve the models in models/
 	target/release/linesight serve $(ARGS)
 
-test: runtime .venv/.stamp ## Run every test, with the real ONNX Runtime, Pillow and Prometheus
-	@scripts/setup --with-prometheus
+test: runtime .venv/.stamp ## Run every test, with the real ONNX Runtime, Pillow, Prometheus and kubectl
+	@scripts/setup --with-prometheus --with-kubectl
 	$(CARGO) build --locked
 	PATH="$(CURDIR)/.runtime/prometheus/usr/bin:$$PATH" $(CARGO) test --locked
 

@@ -13,6 +13,7 @@ mod http_listener; // the accept loop over real sockets
 mod http_two; // HTTP/2: idle, stalled and draining connections
 mod lanes; // expiry, abandonment, poison and refusal, with an executor the test controls
 mod loading; // from a folder to readiness: what must not serve does not, and three places say why
+mod manifests; // what deploy/ has for Kubernetes, KServe and Compose: valid, wired, and true of the binary
 mod mutations; // damaged images and bombs: refused, or decoded as Pillow does; memory stays bounded
 mod overload; // more than can be done: refused at once, forgotten when it is over
 mod package; // packages and repositories on a real disk

@@ -4,14 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write as _,
     net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
 use crate::support::{
     client::{Request, get, post},
     colours::{GREEN, GREY, NO_IMAGE, RED, png},
     models::{Repository, colour_manifest},
+    programs::prometheus as program,
     server::{Server, until},
 };
 
@@ -42,18 +42,6 @@ impl Drop for Killed {
     }
 }
 
-/// A program of Debian's Prometheus: the one `scripts/setup --with-prometheus` unpacked, else one that
-/// is installed.
-fn tool(name: &str) -> Command {
-    let unpacked =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/prometheus/usr/bin").join(name);
-    let program = if unpacked.exists() { unpacked } else { name.into() };
-    let there =
-        Command::new(&program).arg("--version").output().is_ok_and(|it| it.status.success());
-    assert!(there, "there is no {name}: run `scripts/setup --with-prometheus`, as make test does");
-    Command::new(program)
-}
-
 #[test]
 fn a_real_prometheus_scrapes_and_answers() {
     let (_models, server) = busy();
@@ -69,7 +57,7 @@ fn a_real_prometheus_scrapes_and_answers() {
     // It takes no port 0, so it is given one that was free a moment ago; another, if it is gone.
     let (prometheus, address) = until("Prometheus to start", || {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = tool("prometheus")
+        let child = program("prometheus")
             .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={free}"))
@@ -113,7 +101,7 @@ fn promtool_is_content() {
     for address in [server.admin, server.data] {
         let answer = get("/metrics").send(address);
         assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-        let mut child = tool("promtool")
+        let mut child = program("promtool")
             .args(["check", "metrics"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

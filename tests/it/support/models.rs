@@ -49,6 +49,7 @@ std = [1.0, 1.0, 1.0]
 pub const PATIENT: &str = "[budget]\ntarget = \"20s\"\nlimit = \"60s\"\n";
 
 /// A model repository in a temporary folder, to be filled.
+#[derive(Debug)]
 pub struct Repository(TempDir);
 
 impl Repository {

@@ -90,36 +90,13 @@ impl Settings {
             .args(["--cores", self.cores, "--models"])
             .arg(self.models)
             .env("LINESIGHT_LOG__FORMAT", "json")
-            .envs(self.variables)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = Arc::new(Log::default());
-        let (said, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines() {
-                said.lines.lock().unwrap().push(line.unwrap());
-                said.more.notify_all();
-            }
-        });
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Server { data: nowhere, admin: nowhere, child, log, reader: Some(reader) };
-        let listening = server.logged("listening");
-        server.data = listening["data"].as_str().unwrap().parse().unwrap();
-        server.admin = listening["admin"].as_str().unwrap().parse().unwrap();
-        server
+            .envs(self.variables);
+        Server::start(command)
     }
 
     /// Starts it, and waits until it is ready.
     pub fn ready(self) -> Server {
-        let server = self.start();
-        until(&format!("readiness; log: {:#?}", server.log_so_far()), || {
-            let ready = get("/readyz").send(server.admin);
-            let never = ready.text().contains("failed:") && !ready.text().contains("is loading");
-            assert!(ready.status == 200 || !never, "{} {:#?}", ready.text(), server.log_so_far());
-            Some(ready).filter(|it| it.status == 200)
-        });
-        server
+        self.start().until_ready()
     }
 }
 
@@ -134,6 +111,38 @@ pub struct Server {
 }
 
 impl Server {
+    /// Runs `linesight serve …` with its log as JSON; returns as soon as it listens, loaded or not.
+    pub fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let (said, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                said.lines.lock().unwrap().push(line.unwrap());
+                said.more.notify_all();
+            }
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Self { data: nowhere, admin: nowhere, child, log, reader: Some(reader) };
+        let listening = server.logged("listening");
+        server.data = listening["data"].as_str().unwrap().parse().unwrap();
+        server.admin = listening["admin"].as_str().unwrap().parse().unwrap();
+        server
+    }
+
+    /// Waits until it is ready.
+    #[must_use]
+    pub fn until_ready(self) -> Self {
+        until(&format!("readiness; log: {:#?}", self.log_so_far()), || {
+            let ready = get("/readyz").send(self.admin);
+            let never = ready.text().contains("failed:") && !ready.text().contains("is loading");
+            assert!(ready.status == 200 || !never, "{} {:#?}", ready.text(), self.log_so_far());
+            Some(ready).filter(|it| it.status == 200)
+        });
+        self
+    }
+
     /// Serves a repository, and waits until it is ready.
     pub fn ready(models: &Path) -> Self {
         Settings::new(models).ready()
