@@ -33,10 +33,10 @@ build: setup ## Build the release binary
 serve: runtime build ## Build everything and serve the models in models/
 	target/release/linesight serve $(ARGS)
 
-test: runtime .venv/.stamp ## Run every test, with the real ONNX Runtime, Pillow, Prometheus and kubectl
-	@scripts/setup --with-prometheus --with-kubectl
+test: runtime .venv/.stamp ## Run every test, with the real ONNX Runtime, Pillow, Prometheus, kubectl and nginx
+	@scripts/setup --for-tests
 	$(CARGO) build --locked
-	PATH="$(CURDIR)/.runtime/prometheus/usr/bin:$$PATH" $(CARGO) test --locked
+	$(CARGO) test --locked
 
 lint: setup ## Check formatting, lints, documentation and licences
 	$(CARGO) fmt --check

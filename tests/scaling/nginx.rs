@@ -9,7 +9,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{client::get, server::until};
+use crate::support::{
+    client::get,
+    programs::{runs, unpacked},
+    server::until,
+};
 
 /// What the proxy does where a replica gives no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +85,10 @@ impl Drop for Nginx {
     }
 }
 
-/// `make test` fetches it into `.runtime/`, where there is none on the path.
 fn program() -> PathBuf {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/nginx/usr/sbin/nginx");
-    if fetched.exists() { fetched } else { "nginx".into() }
+    let program = unpacked("nginx", "usr/sbin/nginx").unwrap_or_else(|| "nginx".into());
+    assert!(runs(&program, &["-v"]), "there is no nginx: run `scripts/setup --for-tests`");
+    program
 }
 
 fn write(folder: &Path, text: &str) {

@@ -54,10 +54,11 @@ pub fn deploy() -> PathBuf {
 
 /// Every kubectl there is, Debian's first: it is the oldest, and what it renders every newer one does.
 pub fn kubectls() -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = unpacked("kubernetes", "kubectl").into_iter().collect();
+    let mut all: Vec<PathBuf> =
+        unpacked("kubernetes-client", "usr/bin/kubectl").into_iter().collect();
     all.push("kubectl".into());
     all.retain(|it| runs(it, &["version", "--client"]));
-    assert!(!all.is_empty(), "no kubectl: run `scripts/setup --with-kubectl`, as make test does");
+    assert!(!all.is_empty(), "no kubectl: run `scripts/setup --for-tests`, as make test does");
     all
 }
 
