@@ -2,7 +2,7 @@
 # repository at /mnt/models. docs/operations.md, "Container image", says how it is built and run.
 #
 #   make image                        # docker, podman or buildah, whichever is there
-#   docker build --target gpu .       # for NVIDIA GPUs; not built or run so far
+#   make image ARGS="--target gpu"    # for NVIDIA GPUs; read what stands at that stage
 #
 # What runs needs no shell, no root and no writable root. The last stages only copy, so their bases may be
 # any with glibc 2.36 or newer, libgcc and libstdc++.
@@ -51,8 +51,8 @@ FROM parts AS parts-cpu
 COPY --from=onnxruntime /onnxruntime /onnxruntime
 RUN scripts/sbom --onnxruntime /onnxruntime --output /parts/usr/share/linesight/sbom.cdx.json
 
-# For NVIDIA GPUs: the base brings CUDA and cuDNN, the host the driver. Neither built nor run so far, for want of
-# that base; see "GPUs" in docs/operations.md for what was tried without an image.
+# For NVIDIA GPUs: the base brings CUDA and cuDNN, the host the driver. It was built on a plain Debian only, where
+# it serves from the processor: never on CUDA, and never run beside a GPU.
 FROM ${GPU_RUNTIME_IMAGE} AS gpu
 COPY --from=onnxruntime-gpu /onnxruntime /usr/lib/linesight
 COPY --from=parts-gpu /parts /
