@@ -13,7 +13,7 @@ TRAINING := training/.venv
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup runtime runtime-gpu build serve test lint bench train validate test-training clean
+.PHONY: help setup runtime runtime-gpu build serve test lint bench train validate test-training image image-test sbom clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,15 @@ validate: build runtime $(TRAINING)/.stamp ## Judge the test pictures again with
 
 test-training: build runtime $(TRAINING)/.stamp ## Run the tests of training/
 	$(TRAINING)/bin/python -m unittest discover -t . -s training/tests
+
+image: ## Build the container image with docker, podman or buildah (ARGS="--target gpu": for NVIDIA GPUs)
+	@scripts/image $(ARGS)
+
+image-test: ## As root on Debian: build the image and try it, read-only and without privileges
+	@scripts/image-test $(ARGS)
+
+sbom: runtime ## Write a list of the server's parts (CycloneDX) to target/linesight.cdx.json
+	@scripts/sbom
 
 # training/.work stays: what is in it took hours.
 clean: ## Remove everything that make made, but for training/.work
