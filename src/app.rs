@@ -130,7 +130,7 @@ pub fn load_config(config: &Config) -> LoadConfig {
         cpu: host::cpu(),
         gpus: host::gpus(),
         memory: Host::detect().memory(config.runtime.memory),
-        memory_taken: host::rss_bytes,
+        memory_taken: host::anonymous_bytes,
         settings: format!("{}\n", config.to_toml().trim_end()),
     }
 }

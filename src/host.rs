@@ -74,7 +74,14 @@ fn whole_cores(quota: f64) -> usize {
 /// Bytes of this process in physical memory; `None` where the kernel does not say.
 #[must_use]
 pub fn rss_bytes() -> Option<u64> {
-    resident(&fs::read_to_string("/proc/self/status").ok()?)
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
+}
+
+/// Of these, the bytes that no file stands behind: what the kernel cannot take back, as it can the pages
+/// of libraries.
+#[must_use]
+pub fn anonymous_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon")
 }
 
 /// Which processor this is, as far as what was measured on one may not hold for another.
@@ -170,8 +177,8 @@ fn allowed_cpus(status: &str) -> Option<NonZeroUsize> {
 }
 
 /// Reads `VmRSS: 2284 kB`.
-fn resident(status: &str) -> Option<u64> {
-    let kib: u64 = status_field(status, "VmRSS")?.strip_suffix("kB")?.trim().parse().ok()?;
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let kib: u64 = status_field(status, name)?.strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
@@ -342,7 +349,8 @@ mod tests {
     fn this_machine_agrees_with_the_standard_library() {
         let theirs = std::thread::available_parallelism().unwrap();
         assert_eq!(Host::detect().cores(None), theirs);
-        assert!(rss_bytes().unwrap() > 100_000);
+        let (resident, anonymous) = (rss_bytes().unwrap(), anonymous_bytes().unwrap());
+        assert!(100_000 < anonymous && anonymous < resident, "{anonymous} of {resident}");
         assert!(settle_allocator());
     }
 }

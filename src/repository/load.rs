@@ -8,7 +8,7 @@ use super::{
     golden_check::{self, Answers},
     load_error::LoadError,
     manifest::Manifest,
-    memory::{Memory, model_bytes},
+    memory::Memory,
     model_config::ModelConfig,
     package::SealedPackage,
     prepare::Prepared,
@@ -40,7 +40,7 @@ pub struct LoadConfig {
     pub gpus: Vec<String>,
     /// Bytes the process may take; `None`: no limit.
     pub memory: Option<u64>,
-    /// Bytes it has taken, as far as the system tells.
+    /// Bytes it has taken that the system cannot take back, as far as that tells.
     pub memory_taken: fn() -> Option<u64>,
     /// The effective settings as `--print-config` prints them: with model.toml they make the digest
     /// of what was in force.
@@ -74,8 +74,8 @@ impl Loader<'_> {
     pub(super) fn load(&self, wanted: Wanted<'_>) -> Result<ServingModel, LoadError> {
         let Wanted { name, found, config, metrics } = wanted;
         let cores = self.cores();
-        let (memory, model_bytes) = (Memory::now(self.config), model_bytes(found));
-        memory.map_or(Ok(()), |it| it.can_open(model_bytes))?;
+        let memory = Memory::before(self.config, found);
+        memory.map_or(Ok(()), Memory::can_open)?;
         let asked = (&config.runtime, cores);
         let prepared = Prepared::new(self.environment, self.config, name, found, asked)?;
         golden_result(&prepared.package, prepared.complaints.clone(), metrics)?;
@@ -84,8 +84,7 @@ impl Loader<'_> {
         let cache = ProfileCache::new(self.config.cache.clone());
         let cached = cache.read(name, found.version, &key);
         let mut measured = self.measure(&prepared, config, cached.as_ref())?;
-        let mut plan = self.plan(&prepared, &measured, config)?;
-        memory.map_or(Ok(()), |it| it.can_serve(model_bytes, plan.process_bytes()))?;
+        let mut plan = self.plan(&prepared, &measured, config, memory)?;
         let queue = self.register(&prepared, wanted, &measured.profile, &plan)?;
         let shortest_run = self.prove(&prepared, &queue.lanes, metrics)?;
         if let (Some(cached), Some(run)) = (&cached, shortest_run)
@@ -97,7 +96,7 @@ impl Loader<'_> {
                 "a cached profile is left aside: golden samples run at another speed; measuring anew"
             );
             measured = self.measure(&prepared, config, None)?;
-            plan = self.plan(&prepared, &measured, config)?;
+            plan = self.plan(&prepared, &measured, config, memory)?;
         }
         if measured.worth_caching {
             cache.write(name, found.version, &key, &measured.profile);
@@ -136,12 +135,13 @@ impl Loader<'_> {
         }
     }
 
-    /// Plans with what was measured; a version that cannot keep its limit is refused.
+    /// Plans with what was measured; a version that cannot keep its limit, or does not fit, is refused.
     fn plan(
         &self,
         prepared: &Prepared,
         measured: &Measured,
         config: &ModelConfig,
+        memory: Option<Memory>,
     ) -> Result<RunPlan, LoadError> {
         let single = measured.profile.single().unwrap_or_default();
         let limit = config.budget.limit;
@@ -150,7 +150,9 @@ impl Loader<'_> {
         }
         let ground = prepared.ground(self.cores());
         let compute = prepared.compute.clone();
-        Ok(RunPlan { compute, ..profile::plan(ground, &measured.profile, &config.runtime)? })
+        let plan = profile::plan(ground, &measured.profile, &config.runtime)?;
+        memory.map_or(Ok(()), |it| it.can_serve(plan.process_bytes()))?;
+        Ok(RunPlan { compute, ..plan })
     }
 
     /// Opens the queue of a version, and the lanes of its devices. Golden samples are answered one row

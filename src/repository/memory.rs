@@ -12,33 +12,36 @@ use super::{
     scan::{FoundVersion, Layout},
 };
 
-/// What a process may take, and what it had taken before a version was read. Bytes.
+/// What a process may take, what it had taken before a version was read, and what that version's model
+/// weighs. Bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Memory {
     limit: u64,
     taken: u64,
+    model: u64,
 }
 
 impl Memory {
-    /// As it is now; `None` without a limit, or where the kernel does not say what is taken.
-    pub(super) fn now(config: &LoadConfig) -> Option<Self> {
-        Some(Self { limit: config.memory?, taken: (config.memory_taken)()? })
+    /// Before a version is read; `None` without a limit, or where the kernel does not say what is taken.
+    pub(super) fn before(config: &LoadConfig, found: &FoundVersion) -> Option<Self> {
+        let taken = (config.memory_taken)()?;
+        Some(Self { limit: config.memory?, taken, model: model_bytes(found) })
     }
 
-    /// Before a version is read.
+    /// Whether it may be read.
     ///
     /// # Errors
     /// Where its file does not fit twice: as it is read, and as the graph that is made of it.
-    pub(super) fn can_open(self, model_bytes: u64) -> Result<(), LoadError> {
-        self.holds("opening model.onnx takes twice its size", model_bytes.saturating_mul(2))
+    pub(super) fn can_open(self) -> Result<(), LoadError> {
+        self.holds("opening model.onnx takes twice its size", self.model.saturating_mul(2))
     }
 
-    /// Before a version is served.
+    /// Whether it may be served by lanes that took so much when they were measured.
     ///
     /// # Errors
-    /// Where its graph and what its lanes took when they were measured do not fit.
-    pub(super) fn can_serve(self, model_bytes: u64, lanes_bytes: u64) -> Result<(), LoadError> {
-        let needed = model_bytes.saturating_add(lanes_bytes);
+    /// Where they and its graph do not fit.
+    pub(super) fn can_serve(self, lanes_bytes: u64) -> Result<(), LoadError> {
+        let needed = self.model.saturating_add(lanes_bytes);
         self.holds("the model and what its lanes compute with take", needed)
     }
 
@@ -53,7 +56,7 @@ impl Memory {
 
 /// Bytes of a version's graph and weights; 0 where that cannot be read, of which reading it will say
 /// more.
-pub(super) fn model_bytes(found: &FoundVersion) -> u64 {
+fn model_bytes(found: &FoundVersion) -> u64 {
     let model = match &found.layout {
         Layout::Package { dir } => &dir.join("model.onnx"),
         Layout::Bare { model } | Layout::HuggingFace { model, .. } => model,
@@ -68,22 +71,22 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_the_figures() {
         const MIB: u64 = 1 << 20;
-        let memory = Memory { limit: 128 * MIB, taken: 40 * MIB };
-        assert!(memory.can_open(44 * MIB).is_ok());
-        let refused = memory.can_open(45 * MIB).unwrap_err().to_string();
+        let memory = |model| Memory { limit: 128 * MIB, taken: 40 * MIB, model };
+        assert!(memory(44 * MIB).can_open().is_ok());
+        let refused = memory(45 * MIB).can_open().unwrap_err().to_string();
         assert_eq!(
             refused,
             "opening model.onnx takes twice its size, at least 90 MiB, and 88 MiB are left of the \
              128 MiB that the process may take; raise the container's memory limit"
         );
-        assert!(memory.can_serve(28 * MIB, 60 * MIB).is_ok());
-        let refused = memory.can_serve(28 * MIB, 60 * MIB + 1).unwrap_err().to_string();
+        assert!(memory(28 * MIB).can_serve(60 * MIB).is_ok());
+        let refused = memory(28 * MIB).can_serve(60 * MIB + 1).unwrap_err().to_string();
         assert!(
             refused.contains("lanes compute with take, at least 89 MiB, and 88 MiB"),
             "{refused}"
         );
         // More is taken than may be, as the limit was lowered meanwhile.
-        assert!(Memory { limit: MIB, taken: 2 * MIB }.can_open(1).is_err());
-        assert!(memory.can_open(u64::MAX).is_err());
+        assert!(Memory { limit: MIB, taken: 2 * MIB, model: 1 }.can_open().is_err());
+        assert!(memory(u64::MAX).can_open().is_err());
     }
 }

@@ -95,12 +95,15 @@ impl Provision {
 
     /// One line for whoever wonders why a server that runs is never ready.
     fn say_if_nothing_serves(&self, snapshot: &Snapshot) {
-        if snapshot.serves() {
+        // An offline tool that asks for one model says by itself that it is not there.
+        if snapshot.serves() || self.only.is_some() {
             return;
         }
-        let reason = match (snapshot.models.is_empty(), snapshot.complaints.is_empty()) {
-            (true, true) => "the model repository is empty: expected NAME/VERSION/model.onnx in it",
-            (true, false) | (false, _) => "the lines before this one say why",
+        let is_empty = snapshot.models.is_empty() && snapshot.complaints.is_empty();
+        let reason = if is_empty {
+            "the model repository is empty: expected NAME/VERSION/model.onnx in it"
+        } else {
+            "of what is there, nothing is both named by serve and sound; see the lines before this one"
         };
         tracing::error!(repository = %self.root.display(), reason, "no model serves");
     }

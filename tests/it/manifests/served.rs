@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{
     client::{get, post},
     colours::{GREEN, png},
-    manifests::{Contract, MANIFESTS, list, of_kind, text},
+    manifests::{Contract, MANIFESTS, list, of_kind, pods, text},
     models::Repository,
     server::{linesight, run, until},
 };
@@ -23,17 +23,8 @@ fn models() -> Repository {
 
 /// Everything in `deploy/` that starts the program.
 fn contracts(models: &Path) -> Vec<Contract> {
-    let mut all = Vec::new();
-    for (name, documents) in MANIFESTS.iter() {
-        for document in documents {
-            let pod = match document["kind"].as_str() {
-                Some("Deployment") => &document["spec"]["template"]["spec"],
-                Some("ServingRuntime" | "ClusterServingRuntime") => &document["spec"],
-                Some(_) | None => continue,
-            };
-            all.push(Contract::of_pod(name, pod, documents, models));
-        }
-    }
+    let of_pod = |(name, pod, documents)| Contract::of_pod(name, pod, documents, models);
+    let mut all: Vec<Contract> = pods().map(of_pod).collect();
     let compose = &MANIFESTS["compose.yaml"][0]["services"]["linesight"];
     all.push(Contract::of_service(compose, models));
     assert_eq!(all.len(), 7 + 2 + 1, "kustomizations, KServe, compose");

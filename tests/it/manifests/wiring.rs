@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    manifests::{Documents, MANIFESTS, deploy, list, of_kind, text},
+    manifests::{Documents, MANIFESTS, deploy, list, of_kind, pods, text},
     models::Repository,
     programs::prometheus,
 };
@@ -18,16 +18,9 @@ fn rendered() -> impl Iterator<Item = (&'static str, &'static Documents)> {
 /// Containers with their pod's security context and volumes, of everything that makes pods.
 fn containers() -> Vec<(String, Value, Value)> {
     let mut all = Vec::new();
-    for (name, documents) in MANIFESTS.iter() {
-        for document in documents {
-            let pod = match document["kind"].as_str() {
-                Some("Deployment") => &document["spec"]["template"]["spec"],
-                Some("ServingRuntime" | "ClusterServingRuntime") => &document["spec"],
-                Some(_) | None => continue,
-            };
-            for container in list(&pod["containers"]).iter().chain(list(&pod["initContainers"])) {
-                all.push((name.clone(), pod.clone(), container.clone()));
-            }
+    for (name, pod, _) in pods() {
+        for container in list(&pod["containers"]).iter().chain(list(&pod["initContainers"])) {
+            all.push((name.to_owned(), pod.clone(), container.clone()));
         }
     }
     assert_eq!(all.len(), 7 + 1 + 2, "seven kustomizations, one with an init container; KServe");

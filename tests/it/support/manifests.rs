@@ -106,6 +106,18 @@ pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
     one
 }
 
+/// Everything that makes pods: where it lies, the pod, and the documents it came with.
+pub fn pods() -> impl Iterator<Item = (&'static str, &'static Value, &'static [Value])> {
+    let pod = |it: &'static Value| match it["kind"].as_str() {
+        Some("Deployment") => Some(&it["spec"]["template"]["spec"]),
+        Some("ServingRuntime" | "ClusterServingRuntime") => Some(&it["spec"]),
+        Some(_) | None => None,
+    };
+    MANIFESTS.iter().flat_map(move |(name, documents)| {
+        documents.iter().filter_map(pod).map(move |it| (name.as_str(), it, documents.as_slice()))
+    })
+}
+
 /// The elements of a list; none where there is no list.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
