@@ -48,7 +48,7 @@ lint: setup ## Check formatting, lints, documentation and licences
 	    echo "lint: cargo-deny is not installed; licences and sources not checked"; \
 	fi
 
-bench: runtime build .venv/.stamp ## Measure, and write docs/benchmarks.md (QUICK=1: a look, in a minute)
+bench: runtime .venv/.stamp ## Measure, and write docs/benchmarks.md (QUICK=1: a look, in a minute)
 	$(CARGO) bench --locked --bench preprocess --bench scheduler -- \
 	    --noplot --warm-up-time 0.5 --measurement-time $(if $(QUICK),0.5,1.5)
 	$(CARGO) bench --locked --bench end_to_end -- $(if $(QUICK),--quick)

@@ -1,12 +1,16 @@
 //! One request at a time: what the way through the server adds to decoding and running.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
     floor::Floor,
     load::{Answered, Load, Pace, Target, Timing},
+    saturation::SINK_ANSWER,
     server::Server,
+    sink::Sink,
     stats::{Latency, median, millis, quantile},
     subject::Subject,
     window::Window,
@@ -39,6 +43,8 @@ pub struct Alone {
     pub http: Latency,
     /// The median over the rounds of the difference of their medians.
     pub added_p50_ms: f64,
+    /// A handler that reads and drops, asked as often: sockets and waking up, and nothing of ours.
+    pub sink: Latency,
     pub parts: Parts,
     rounds: Vec<Round>,
 }
@@ -50,11 +56,16 @@ pub fn measure(
     plan: (usize, Window),
 ) -> Result<Alone> {
     let (n_rounds, window) = plan;
-    let (mut rounds, mut in_process, mut http) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rounds, mut in_process) = (Vec::new(), Vec::new());
+    let (mut http, mut dropped) = (Vec::new(), Vec::new());
+    let server = Target { address: server.data, judges: true };
+    let sink = Target { address: Sink::start(SINK_ANSWER)?.address(), judges: false };
     for _ in 0..n_rounds {
         let here = floor.one_by_one(window)?;
-        let there = ask_one_by_one(subject, server, window)?;
-        let took: Vec<_> = there.iter().map(|it| it.took).collect();
+        let there = ask_one_by_one(subject, server, Pace::Closed, window)?;
+        let took = took(&there);
+        let rate = Pace::PerSecond(1e3 / Latency::of(&took).p50_ms);
+        dropped.extend(ask_one_by_one(subject, sink, rate, window)?);
         rounds.push(Round {
             in_process_p50_ms: Latency::of(&here).p50_ms,
             http_p50_ms: Latency::of(&took).p50_ms,
@@ -65,16 +76,25 @@ pub fn measure(
     let added: Vec<f64> = rounds.iter().map(|it| it.http_p50_ms - it.in_process_p50_ms).collect();
     Ok(Alone {
         in_process: Latency::of(&in_process),
-        http: Latency::of(&http.iter().map(|it| it.took).collect::<Vec<_>>()),
+        http: Latency::of(&took(&http)),
         added_p50_ms: median(&added),
+        sink: Latency::of(&took(&dropped)),
         parts: parts(&http),
         rounds,
     })
 }
 
-fn ask_one_by_one(subject: &Subject, server: &Server, window: Window) -> Result<Vec<Answered>> {
-    let target = Target { address: server.data, judges: true };
-    let load = Load::start(target, &subject.pictures, 1, Pace::Closed)?;
+fn took(answers: &[Answered]) -> Vec<Duration> {
+    answers.iter().map(|it| it.took).collect()
+}
+
+fn ask_one_by_one(
+    subject: &Subject,
+    target: Target,
+    pace: Pace,
+    window: Window,
+) -> Result<Vec<Answered>> {
+    let load = Load::start(target, &subject.pictures, 1, pace)?;
     window.warm_up();
     let from = linesight::types::Instant::now();
     window.measure();

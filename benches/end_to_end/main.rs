@@ -67,7 +67,7 @@ impl Plan {
             return Self {
                 quick,
                 saturation: (2, window(300, 1_500)),
-                alone: (2, window(200, 1_500)),
+                alone: (4, window(100, 600)),
                 large: (2, window(300, 1_500)),
                 tensors: (2, window(300, 1_500)),
                 oha: (1, window(200, 1_500)),
@@ -82,7 +82,7 @@ impl Plan {
         Self {
             quick,
             saturation: (8, window(300, 2_500)),
-            alone: (6, window(200, 2_500)),
+            alone: (24, window(100, 600)),
             large: (6, window(300, 2_500)),
             tensors: (12, window(200, 1_200)),
             oha: (5, window(300, 2_500)),

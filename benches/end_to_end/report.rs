@@ -232,7 +232,12 @@ fn alone(run: &Run) -> String {
          thread in process.\n\n| | samples | p50 ms | p90 ms | p99 ms |\n|---|--:|--:|--:|--:|\n",
         it.added_p50_ms
     );
-    for (what, latency) in [("in process", it.in_process), ("over HTTP", it.http)] {
+    let rows = [
+        ("in process", it.in_process),
+        ("over HTTP", it.http),
+        ("a handler that reads and drops, asked as often", it.sink),
+    ];
+    for (what, latency) in rows {
         let ms = |it: f64| format!("{it:.2}");
         let Latency { samples, p50_ms, p90_ms, p99_ms } = latency;
         line(&mut out, &[what, &samples.to_string(), &ms(p50_ms), &ms(p90_ms), &ms(p99_ms)]);

@@ -1,4 +1,4 @@
-//! The real server: the release binary, as an operator starts it, in a process of its own.
+//! The real server: the binary that ships, as an operator starts it, in a process of its own.
 
 use std::{
     fs::{self, File},
@@ -35,14 +35,15 @@ struct Listening {
 }
 
 impl Server {
-    /// Builds the binary, without what the benches switch on in its dependencies.
+    /// Builds the binary as it ships in the image, without what the benches switch on in its
+    /// dependencies.
     pub fn build() -> Result<PathBuf> {
         let cargo = option_env!("CARGO").unwrap_or("cargo");
-        let args = ["build", "--release", "--locked", "--quiet", "--bin", "linesight"];
+        let args = ["build", "--profile", "dist", "--locked", "--quiet", "--bin", "linesight"];
         let done = Command::new(cargo).args(args).status().context("cannot run cargo")?;
         ensure!(done.success(), "the server cannot be built");
         let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-        Ok(Path::new(&target).join("release/linesight"))
+        Ok(Path::new(&target).join("dist/linesight"))
     }
 
     /// Starts it with default settings on free ports, its log in a file, and waits until it is

@@ -341,8 +341,9 @@ impl Core {
         }
     }
 
-    /// Sends what an event left to be done, and answers without the lock; `own` is given its work
-    /// instead of being sent it.
+    /// Does what an event left to be done, all of it without the lock: whoever is woken may need it at
+    /// once, and waking takes as long as the system likes. `own` is given its work instead of being
+    /// sent it.
     pub(super) fn finish(
         &self,
         state: MutexGuard<'_, State>,
@@ -351,20 +352,24 @@ impl Core {
     ) -> Option<Assignment> {
         let next = state.scheduler.next_tick();
         let is_sooner = next.is_some_and(|it| state.timer_wakes.is_none_or(|wakes| it < wakes));
-        // The timer replaces lanes: no other thread should wait for a thread to start.
-        if is_sooner || !todo.abandoned.is_empty() {
-            self.timer.notify_one();
-        }
         let mut mine = None;
+        let mut sends = Vec::new();
         for (lane, assignment) in todo.assignments {
             if own.is_some_and(|it| it.key == lane) {
                 mine = Some(assignment);
             } else if let Some(slot) = state.lanes.get(lane.0) {
-                // Never waits, as the one place of an idle lane is free.
-                let _lane_may_have_stopped = slot.work.try_send(assignment);
+                sends.push((slot.work.clone(), assignment));
             }
         }
         drop(state);
+        for (work, assignment) in sends {
+            // Never waits, as the one place of an idle lane is free.
+            let _lane_may_have_stopped = work.try_send(assignment);
+        }
+        // The timer replaces lanes: no other thread should wait for a thread to start.
+        if is_sooner || !todo.abandoned.is_empty() {
+            self.timer.notify_one();
+        }
         for lane in todo.abandoned {
             tracing::error!(lane = lane.0, "a lane did not come back from a run and is given up");
             self.metrics.process.lanes_abandoned.inc();

@@ -88,16 +88,15 @@ pub(in crate::repository) fn at_load(
     if profile.single().is_some_and(|it| it > limit) {
         return Ok(Measured { profile, worth_caching: false });
     }
-    let alone = subject.rows.iter().map(|it| bench.run(it)).collect::<Result<Vec<_>, _>>()?;
-    let proof = Proof { subject, alone: &alone };
-    let mut timings = climb(&mut bench, proof, (ground, asked), &mut profile);
+    let mut proof = Proof::new(subject, &mut bench)?;
+    let mut timings = climb(&mut bench, &mut proof, (ground, asked), &mut profile);
     timings.extend(single);
     drop(bench);
     let is_quiet = timings.iter().all(|it| it.kept > 0);
     // Nothing that is built hangs on this one: were it disturbed, measuring it again at every start
     // would cost more than it is worth.
     if !wide_known {
-        wide(proof, cores, &mut profile);
+        wide(&mut proof, cores, &mut profile);
     }
     let worth_caching = is_quiet && known != Some(&profile);
     Ok(Measured { profile, worth_caching })
@@ -145,7 +144,7 @@ fn single(
 /// memory there that has come to its end, not the soundness of sharing.
 fn climb(
     bench: &mut Bench,
-    proof: Proof<'_>,
+    proof: &mut Proof<'_>,
     (ground, asked): (Ground<'_>, &Runtime),
     profile: &mut Profile,
 ) -> Vec<Timing> {
@@ -192,9 +191,9 @@ pub(super) fn note_memory(bench: &Bench, subject: Subject<'_>, size: usize, prof
 }
 
 /// Times one row on all cores, if its outputs are those it has on one.
-fn wide(proof: Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) {
+fn wide(proof: &mut Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) {
     let graph = proof.subject.graph;
-    let timed = || {
+    let mut timed = || {
         let session = graph.open_wide(cores).map_err(|it| it.to_string())?;
         let mut bench = Bench::new(session, graph.signature(), cores.get());
         let row = proof.of(1, &mut bench).map_err(|it| it.to_string())?;

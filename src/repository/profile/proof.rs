@@ -20,11 +20,12 @@ use crate::{
 /// are held to the package's own tolerance, after calibration.
 const TOLERANCE: f64 = 1e-3;
 
-/// What is measured, and what came of each of its rows alone, on one thread.
-#[derive(Debug, Clone, Copy)]
+/// What is measured, and what came of its rows alone, on one thread.
+#[derive(Debug)]
 pub(super) struct Proof<'a> {
     pub(super) subject: Subject<'a>,
-    pub(super) alone: &'a [Vec<NamedTensor>],
+    /// Of as many rows as were needed so far: a package may bring dozens.
+    alone: Vec<Vec<NamedTensor>>,
 }
 
 /// Why items may not share a run of a size.
@@ -50,13 +51,28 @@ impl From<&str> for Unproven {
     }
 }
 
-impl Proof<'_> {
+impl<'a> Proof<'a> {
+    /// `bench` has one thread, as what it says of a row is what all others are held to.
+    ///
+    /// # Errors
+    /// When the first row cannot be run.
+    pub(super) fn new(subject: Subject<'a>, bench: &mut Bench) -> Result<Self, ExecuteError> {
+        let first = subject.rows.first().map(|it| bench.run(it)).transpose()?;
+        Ok(Self { subject, alone: first.into_iter().collect() })
+    }
+
     /// Runs `size` rows together and compares each with what it is alone; gives the input, so that
     /// it can be timed. One row has nothing to share with: it need only be itself.
     ///
+    /// `bench` has one thread, or the size was proven with one that has.
+    ///
     /// # Errors
     /// Why items may not share a run of that size.
-    pub(super) fn of(&self, size: usize, bench: &mut Bench) -> Result<Vec<NamedTensor>, Unproven> {
+    pub(super) fn of(
+        &mut self,
+        size: usize,
+        bench: &mut Bench,
+    ) -> Result<Vec<NamedTensor>, Unproven> {
         if size == 1 {
             let row = self.subject.rows.first().ok_or("there are no rows to measure with")?;
             let outputs = bench.run(row).map_err(|it| it.0)?;
@@ -65,9 +81,19 @@ impl Proof<'_> {
         }
         has_room(self.subject.graph.signature())?;
         let inputs = stack(self.subject.rows, size).ok_or("the rows cannot be stacked")?;
+        self.run_alone(size, bench)?;
         let together = bench.run(&inputs).map_err(|it| Unproven::Failed(size, it))?;
-        compare(&together, self.alone, size, self.subject.manifest)?;
+        compare(&together, &self.alone, size, self.subject.manifest)?;
         Ok(inputs)
+    }
+
+    /// Runs those of the first `size` rows that were not run yet.
+    fn run_alone(&mut self, size: usize, bench: &mut Bench) -> Result<(), String> {
+        for row in self.subject.rows.iter().take(size).skip(self.alone.len()) {
+            let outputs = bench.run(row).map_err(|it| format!("a row by itself: {it}"))?;
+            self.alone.push(outputs);
+        }
+        Ok(())
     }
 
     /// Whether the outputs of the first row are those it had alone on one thread.

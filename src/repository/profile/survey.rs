@@ -301,7 +301,7 @@ fn measure(subject: Subject<'_>, grid: &Grid) -> Result<(Vec<Cell>, Profile), Su
         })?;
     }
     let (mut cells, mut profile) = (Vec::new(), Profile::default());
-    let mut alone = Vec::new();
+    let mut proof = None;
     for &threads in &grid.threads {
         let session = match subject.graph.site() {
             Site::Core => subject.graph.open_wide(threads),
@@ -310,11 +310,11 @@ fn measure(subject: Subject<'_>, grid: &Grid) -> Result<(Vec<Cell>, Profile), Su
         let session = session.map_err(LoadError::Onnx)?;
         let threads = threads.get();
         let mut bench = Bench::new(session, subject.graph.signature(), threads);
-        // One thread comes first: what came of each row then is what all others are held to.
-        if alone.is_empty() {
-            alone = subject.rows.iter().map(|it| bench.run(it)).collect::<Result<Vec<_>, _>>()?;
-        }
-        let proof = Proof { subject, alone: &alone };
+        // One thread comes first, and no other has sizes that it has not.
+        let proof = match &mut proof {
+            Some(proof) => proof,
+            none @ None => none.insert(Proof::new(subject, &mut bench)?),
+        };
         for batch in grid.batches.iter().map(|it| it.get()) {
             if batch > 1 && profile.sharing != Sharing::Proven {
                 break;
