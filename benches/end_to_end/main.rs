@@ -81,7 +81,7 @@ impl Plan {
         }
         Self {
             quick,
-            saturation: (8, window(300, 2_500)),
+            saturation: (16, window(300, 1_250)),
             alone: (24, window(100, 600)),
             large: (6, window(300, 2_500)),
             tensors: (12, window(200, 1_200)),

@@ -173,7 +173,7 @@ fn a_second_start_remembers_what_the_first_has_measured() {
     assert_eq!((&file["runs"][0]["threads"], &file["runs"][0]["batch"]), (&json!(1), &json!(1)));
     let server = world.start();
     let line = measured(&server);
-    assert_eq!(line["remembered"], true, "{line}");
+    assert_eq!(line["remembered"], true, "{:#?}", server.log_so_far());
     let shown = format!("1: {:.2} ms", Duration::from_nanos(single).as_secs_f64() * 1e3);
     assert!(line["run_times"].as_str().unwrap().starts_with(&shown), "{line} {single}");
     assert_eq!(left_aside(&server), None);

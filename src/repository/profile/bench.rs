@@ -22,14 +22,24 @@ pub(super) struct Effort {
     /// Undisturbed ones that are enough in any case.
     at_most: usize,
     budget: Duration,
+    /// An undisturbed one that takes longer is enough by itself.
+    hopeless: Duration,
 }
 
 impl Effort {
     /// For a start, which waits for it.
-    pub(super) const AT_LOAD: Self = Self { at_least: 3, at_most: 3, budget: Duration::ZERO };
+    pub(super) const AT_LOAD: Self =
+        Self { at_least: 3, at_most: 3, budget: Duration::ZERO, hopeless: Duration::MAX };
+    /// For a start, of what nothing hangs on.
+    pub(super) const ONE_LOOK: Self = Self { at_least: 1, at_most: 1, ..Self::AT_LOAD };
     /// For `linesight profile`, which has time.
     pub(super) const THOROUGH: Self =
-        Self { at_least: 5, at_most: 30, budget: Duration::from_millis(600) };
+        Self { at_least: 5, at_most: 30, budget: Duration::from_millis(600), ..Self::AT_LOAD };
+
+    /// As this, where a size is not worth more runs once an undisturbed one takes longer.
+    pub(super) fn unless_above(self, hopeless: Duration) -> Self {
+        Self { hopeless, ..self }
+    }
 
     /// Whether another run is timed. On a machine that is never quiet there is an end too.
     fn goes_on(self, quiet: usize, disturbed: usize, spent: Duration) -> bool {
@@ -94,13 +104,6 @@ impl Bench {
         self.session.execute(&feeds, &self.outputs)
     }
 
-    /// The first run of a size, which pays for its memory.
-    pub(super) fn run_cold(&mut self, inputs: &[NamedTensor]) -> Result<Duration, ExecuteError> {
-        let started = Instant::now();
-        self.run(inputs)?;
-        Ok(started.elapsed())
-    }
-
     /// Times a size that has been run before.
     pub(super) fn time(
         &mut self,
@@ -114,8 +117,14 @@ impl Bench {
             let started = Instant::now();
             self.run(inputs)?;
             let took = started.elapsed();
-            let spoilt = Waits::of(self.threads).spoilt(before, took);
-            if spoilt { disturbed.push(took) } else { quiet.push(took) }
+            if Waits::of(self.threads).spoilt(before, took) {
+                disturbed.push(took);
+                continue;
+            }
+            quiet.push(took);
+            if took > effort.hopeless {
+                break;
+            }
         }
         Ok(Timing::of(quiet, disturbed))
     }

@@ -152,6 +152,11 @@ impl ProfileCache {
         let (Some(folder), Some(path)) = (&self.folder, self.path(name, version, key)) else {
             return false;
         };
+        if let Err(why) = self::profile(record(key, profile)) {
+            // A disturbance that went unnoticed; the next start would only complain of the file.
+            tracing::info!(model = %name, why, "what was measured is not plausible and not cached");
+            return false;
+        }
         let written = write(folder, &path, &record(key, profile));
         match &written {
             Ok(()) => tracing::debug!(model = %name, file = %path.display(), "profile cached"),

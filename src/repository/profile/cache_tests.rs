@@ -53,6 +53,17 @@ impl Folder {
 }
 
 #[test]
+fn what_the_next_start_would_not_believe_is_not_written() {
+    let folder = Folder::new();
+    let mut profile = measured();
+    profile.latency.record(4, 1, Duration::from_millis(300));
+    folder.write(&profile);
+    assert!(!folder.path().exists());
+    folder.write(&measured());
+    assert_eq!(folder.read(), Some(measured()));
+}
+
+#[test]
 fn what_a_gpu_takes_is_not_taken_for_what_the_processor_does() {
     let folder = Folder::new();
     folder.write(&measured());

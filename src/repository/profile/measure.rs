@@ -14,7 +14,7 @@ use crate::{
     batch::{ExecuteError, Site},
     onnx::{Graph, OnnxError},
     repository::{manifest::Manifest, model_config::Runtime},
-    types::NamedTensor,
+    types::{Instant, NamedTensor},
 };
 
 /// What is measured.
@@ -84,11 +84,11 @@ pub(in crate::repository) fn at_load(
 
     let graph = subject.graph;
     let mut bench = Bench::new(graph.open_at(graph.site())?, graph.signature(), 1);
-    let single = single(&mut bench, subject, limit, &mut profile)?;
+    let (first, single) = single(&mut bench, subject, limit, &mut profile)?;
     if profile.single().is_some_and(|it| it > limit) {
         return Ok(Measured { profile, worth_caching: false });
     }
-    let mut proof = Proof::new(subject, &mut bench)?;
+    let mut proof = Proof::new(subject, first);
     let mut timings = climb(&mut bench, &mut proof, (ground, asked), &mut profile);
     timings.extend(single);
     drop(bench);
@@ -111,21 +111,23 @@ fn knows_wide(profile: &Profile, ground: Ground<'_>) -> bool {
         || profile.latency.at(1, cores.get()).is_some()
 }
 
-/// Runs one row, and times it unless that is known; but not again and again one that takes longer
-/// than `limit`. The first run of a session, which pays for its memory, counts only if it is the
-/// only one.
+/// Runs one row, for what comes of it, and times it unless that is known; but not again and again one
+/// that takes longer than `limit`. The first run of a session, which pays for its memory, counts only
+/// if it is the only one.
 fn single(
     bench: &mut Bench,
     subject: Subject<'_>,
     limit: Duration,
     profile: &mut Profile,
-) -> Result<Option<Timing>, ExecuteError> {
+) -> Result<(Vec<NamedTensor>, Option<Timing>), ExecuteError> {
     let Some(first) = subject.rows.first() else {
         return Err(ExecuteError("no rows to measure with".to_owned()));
     };
-    let cold = bench.run_cold(first)?;
+    let started = Instant::now();
+    let outputs = bench.run(first)?;
+    let cold = started.elapsed();
     if profile.single().is_some() {
-        return Ok(None);
+        return Ok((outputs, None));
     }
     let timing = if cold > limit.saturating_mul(2) {
         Timing::once(cold)
@@ -134,7 +136,7 @@ fn single(
     };
     profile.latency.record(1, 1, timing.least);
     note_memory(bench, subject, 1, profile);
-    Ok(Some(timing))
+    Ok((outputs, Some(timing)))
 }
 
 /// Proves and times larger and larger runs, then proves the size that is used if that was not done
@@ -150,8 +152,9 @@ fn climb(
 ) -> Vec<Timing> {
     let (mut proven, mut timings) = (Vec::new(), Vec::new());
     while let Some(size) = next_size(ground, profile, asked) {
+        let effort = Effort::AT_LOAD.unless_above(one_by_one(size, asked, profile));
         let timed = proof.of(size, bench).and_then(|inputs| {
-            bench.time(&inputs, Effort::AT_LOAD).map_err(|it| Unproven::Failed(size, it))
+            bench.time(&inputs, effort).map_err(|it| Unproven::Failed(size, it))
         });
         match timed {
             Err(Unproven::Failed(_, why)) if ground.is_device() && !proven.is_empty() => {
@@ -178,6 +181,17 @@ fn climb(
     timings
 }
 
+/// Of a run at least that long a disturbance that went unnoticed is a small part.
+const TELLING: Duration = Duration::from_millis(5);
+
+/// What so many rows take one by one, where a size must be faster than that to be used, and one run
+/// is enough to tell.
+fn one_by_one(size: usize, asked: &Runtime, profile: &Profile) -> Duration {
+    let single = profile.single().filter(|it| asked.max_batch.is_none() && *it >= TELLING);
+    let n = u32::try_from(size).unwrap_or(u32::MAX);
+    single.map_or(Duration::MAX, |it| it.saturating_mul(n))
+}
+
 /// What a lane takes that has just run so many rows: the arena of its session, which never shrinks,
 /// and the rows it gathers, which on a device are not where the arena is.
 pub(super) fn note_memory(bench: &Bench, subject: Subject<'_>, size: usize, profile: &mut Profile) {
@@ -197,7 +211,7 @@ fn wide(proof: &mut Proof<'_>, cores: NonZeroUsize, profile: &mut Profile) {
         let session = graph.open_wide(cores).map_err(|it| it.to_string())?;
         let mut bench = Bench::new(session, graph.signature(), cores.get());
         let row = proof.of(1, &mut bench).map_err(|it| it.to_string())?;
-        bench.time(&row, Effort::AT_LOAD).map_err(|it| it.to_string())
+        bench.time(&row, Effort::ONE_LOOK).map_err(|it| it.to_string())
     };
     match timed() {
         Ok(timing) => profile.latency.record(1, cores.get(), timing.least),
