@@ -155,11 +155,6 @@ struct OneLineWriter<W>(W);
 
 impl<W: Write> Write for OneLineWriter<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
-        if event.strip_suffix(b"\n").is_some_and(|line| line.iter().all(is_plain)) {
-            self.0.write_all(event)?;
-            return Ok(event.len());
-        }
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
         self.0.write_all(format!("{}\n", Escaped(line)).as_bytes())?;

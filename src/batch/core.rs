@@ -106,8 +106,10 @@ impl Core {
             self.n_removed.fetch_add(1, Ordering::Release);
         }
         let waiting = state.scheduler.remove_model(model);
-        let _told_by_drop: Vec<Job> =
+        let told_by_drop: Vec<Job> =
             waiting.iter().filter_map(|it| state.jobs.remove(it)).collect();
+        drop(state);
+        drop(told_by_drop);
     }
 
     /// Keeps a place for a client's item of which only the head is there.

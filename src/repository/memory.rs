@@ -35,13 +35,13 @@ impl Memory {
     ///
     /// # Errors
     /// Where its file does not fit twice, as it is read and as the graph that is made of it; or four times,
-    /// where the graph is optimised: the weights of that, and what is written of it, are there with both. Three
-    /// models of 8 to 34 MB took 4.4 to 7 times their size.
+    /// where the graph is optimised: the weights of that, and what is written of it, are there with both. At
+    /// their peak, three models of 8 to 34 MB took 4.5 to 8 times their size, measured or remembered.
     pub(super) fn can_open(self) -> Result<(), LoadError> {
         let (what, times) = if self.is_optimised {
-            ("opening model.onnx takes four times its size", 4)
+            ("loading model.onnx takes four times its size", 4)
         } else {
-            ("opening model.onnx takes twice its size", 2)
+            ("loading model.onnx takes twice its size", 2)
         };
         self.holds(what, self.model.saturating_mul(times))
     }
@@ -87,7 +87,7 @@ mod tests {
         let refused = memory(45 * MIB).can_open().unwrap_err().to_string();
         assert_eq!(
             refused,
-            "opening model.onnx takes twice its size, at least 90 MiB, and 88 MiB are left of the \
+            "loading model.onnx takes twice its size, at least 90 MiB, and 88 MiB are left of the \
              128 MiB that the process may take; raise the container's memory limit"
         );
         let optimised = |model| Memory { is_optimised: true, ..memory(model) };

@@ -165,7 +165,7 @@ fn a_version_that_cannot_fit_into_memory_is_refused_and_the_process_lives() {
     let server =
         Settings::new(models.path()).set("LINESIGHT_RUNTIME__MEMORY", "1MiB").cores("1").start();
     let said = server.logged("not served");
-    let why = "opening model.onnx takes four times its size, at least 1 MiB, and 0 MiB are left of the 1 MiB \
+    let why = "loading model.onnx takes four times its size, at least 1 MiB, and 0 MiB are left of the 1 MiB \
                that the process may take; raise the container's memory limit";
     assert_eq!(said["error"], why);
     until("the reason on the page of readiness", || {
