@@ -22,24 +22,16 @@ pub(super) struct Effort {
     /// Undisturbed ones that are enough in any case.
     at_most: usize,
     budget: Duration,
-    /// An undisturbed one that takes longer is enough by itself.
-    hopeless: Duration,
 }
 
 impl Effort {
     /// For a start, which waits for it.
-    pub(super) const AT_LOAD: Self =
-        Self { at_least: 3, at_most: 3, budget: Duration::ZERO, hopeless: Duration::MAX };
+    pub(super) const AT_LOAD: Self = Self { at_least: 3, at_most: 3, budget: Duration::ZERO };
     /// For a start, of what nothing hangs on.
     pub(super) const ONE_LOOK: Self = Self { at_least: 1, at_most: 1, ..Self::AT_LOAD };
     /// For `linesight profile`, which has time.
     pub(super) const THOROUGH: Self =
-        Self { at_least: 5, at_most: 30, budget: Duration::from_millis(600), ..Self::AT_LOAD };
-
-    /// As this, where a size is not worth more runs once an undisturbed one takes longer.
-    pub(super) fn unless_above(self, hopeless: Duration) -> Self {
-        Self { hopeless, ..self }
-    }
+        Self { at_least: 5, at_most: 30, budget: Duration::from_millis(600) };
 
     /// Whether another run is timed. On a machine that is never quiet there is an end too.
     fn goes_on(self, quiet: usize, disturbed: usize, spent: Duration) -> bool {
@@ -117,14 +109,8 @@ impl Bench {
             let started = Instant::now();
             self.run(inputs)?;
             let took = started.elapsed();
-            if Waits::of(self.threads).spoilt(before, took) {
-                disturbed.push(took);
-                continue;
-            }
-            quiet.push(took);
-            if took > effort.hopeless {
-                break;
-            }
+            let spoilt = Waits::of(self.threads).spoilt(before, took);
+            if spoilt { disturbed.push(took) } else { quiet.push(took) }
         }
         Ok(Timing::of(quiet, disturbed))
     }

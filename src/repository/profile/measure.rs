@@ -152,9 +152,8 @@ fn climb(
 ) -> Vec<Timing> {
     let (mut proven, mut timings) = (Vec::new(), Vec::new());
     while let Some(size) = next_size(ground, profile, asked) {
-        let effort = Effort::AT_LOAD.unless_above(one_by_one(size, asked, profile));
         let timed = proof.of(size, bench).and_then(|inputs| {
-            bench.time(&inputs, effort).map_err(|it| Unproven::Failed(size, it))
+            bench.time(&inputs, Effort::AT_LOAD).map_err(|it| Unproven::Failed(size, it))
         });
         match timed {
             Err(Unproven::Failed(_, why)) if ground.is_device() && !proven.is_empty() => {
@@ -179,17 +178,6 @@ fn climb(
         profile.sharing = Sharing::Refused(why.to_string());
     }
     timings
-}
-
-/// Of a run at least that long a disturbance that went unnoticed is a small part.
-const TELLING: Duration = Duration::from_millis(5);
-
-/// What so many rows take one by one, where a size must be faster than that to be used, and one run
-/// is enough to tell.
-fn one_by_one(size: usize, asked: &Runtime, profile: &Profile) -> Duration {
-    let single = profile.single().filter(|it| asked.max_batch.is_none() && *it >= TELLING);
-    let n = u32::try_from(size).unwrap_or(u32::MAX);
-    single.map_or(Duration::MAX, |it| it.saturating_mul(n))
 }
 
 /// What a lane takes that has just run so many rows: the arena of its session, which never shrinks,
